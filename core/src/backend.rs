@@ -1,0 +1,263 @@
+//! The device seam: about twenty coarse operations that a model is written in.
+//!
+//! An operation is a *kernel*, not a primitive: what a GPU does in one dispatch
+//! is one method here. Shapes have been checked by [`Tensor`](crate::tensor::Tensor)
+//! before a method is called; an implementation may rely on them.
+//!
+//! All activations are f32, contiguous and row-major.
+
+use std::future::Future;
+
+use half::f16;
+
+use crate::Result;
+
+/// The point-wise functions of the CLIP family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `x · Φ(x)`, with the exact error function.
+    Gelu,
+    /// `x · sigmoid(1.702 x)`, as OpenAI's checkpoints were trained.
+    QuickGelu,
+    /// `max(x, 0)`.
+    Relu,
+}
+
+/// Which keys a query may attend to. A rule, not a tensor: it is worked out
+/// inside the attention kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mask {
+    /// Every query sees every key.
+    None,
+    /// Query `i` sees the keys `0 ..= i + offset`; `offset` is the number of
+    /// keys that came before the first query (0 without a cache).
+    Causal {
+        /// Number of keys before the first query.
+        offset: usize,
+    },
+}
+
+/// What `linear` does after the product, in this order: add the bias, apply
+/// the activation, add the residual.
+pub struct Epilogue<'a, Buffer> {
+    /// `[out]`, added to every row.
+    pub bias: Option<&'a Buffer>,
+    /// Applied after the bias.
+    pub activation: Option<Activation>,
+    /// `[rows, out]`, added last.
+    pub residual: Option<&'a Buffer>,
+}
+
+/// A band of columns of a row-major matrix: `width` columns starting at
+/// `start` of rows that are `stride` wide. Lets attention read q, k and v from
+/// one fused projection.
+pub struct Columns<'a, Buffer> {
+    /// The matrix.
+    pub buffer: &'a Buffer,
+    /// First column of the band.
+    pub start: usize,
+    /// Length of a row of the matrix, in elements.
+    pub stride: usize,
+}
+
+/// The sizes of one attention call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AttentionDims {
+    /// Independent sequences.
+    pub batch: usize,
+    /// Heads; each has `head_dim` columns, side by side.
+    pub heads: usize,
+    /// Columns of one head. Scores are scaled by `head_dim^-1/2`.
+    pub head_dim: usize,
+    /// Queries in each sequence.
+    pub queries: usize,
+    /// Keys (and values) in each sequence.
+    pub keys: usize,
+    /// Who sees whom.
+    pub mask: Mask,
+}
+
+/// The sizes of one `unfold` (im2col) call over `[n, height, width, channels]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UnfoldDims {
+    /// Pictures.
+    pub n: usize,
+    /// Rows of a picture.
+    pub height: usize,
+    /// Columns of a picture.
+    pub width: usize,
+    /// Channels, innermost.
+    pub channels: usize,
+    /// Side of the square window.
+    pub kernel: usize,
+    /// Step between windows.
+    pub stride: usize,
+    /// Zeros added on every side.
+    pub padding: usize,
+}
+
+impl UnfoldDims {
+    /// Rows and columns of windows: `(out_height, out_width)`.
+    pub fn out(&self) -> (usize, usize) {
+        let side = |length: usize| (length + 2 * self.padding - self.kernel) / self.stride + 1;
+        (side(self.height), side(self.width))
+    }
+}
+
+/// One side of a `concat`.
+pub struct Span<'a, Buffer> {
+    /// `[outer, len]`, or `[len]` where `shared`.
+    pub buffer: &'a Buffer,
+    /// Elements that each outer item contributes.
+    pub len: usize,
+    /// The same `len` elements serve every outer item.
+    pub shared: bool,
+}
+
+/// The numbers of a weight, in the precision they were stored in.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WeightData {
+    /// 32-bit floats.
+    F32(Vec<f32>),
+    /// 16-bit floats; computed with in f32.
+    F16(Vec<f16>),
+}
+
+impl WeightData {
+    /// How many numbers there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F32(data) => data.len(),
+            Self::F16(data) => data.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The numbers as f32.
+    pub fn into_f32(self) -> Vec<f32> {
+        match self {
+            Self::F32(data) => data,
+            Self::F16(data) => data.into_iter().map(f32::from).collect(),
+        }
+    }
+}
+
+/// A device that can run the models.
+///
+/// Computing methods may only *record* work; the one place that waits is
+/// [`Backend::read`]. A device failure (lost, out of memory) may therefore be
+/// reported there, for work recorded earlier.
+pub trait Backend: Clone + 'static {
+    /// f32 activations on the device.
+    type Buffer: Clone;
+    /// u32 indices on the device.
+    type Ids: Clone;
+    /// A `[rows, cols]` matrix in its stored precision.
+    type Weight: Clone;
+
+    /// Copies activations to the device.
+    fn upload(&self, data: &[f32]) -> Result<Self::Buffer>;
+    /// Copies indices to the device.
+    fn upload_ids(&self, ids: &[u32]) -> Result<Self::Ids>;
+    /// Copies a parameter that is kept in f32 (bias, norm, position) to the
+    /// device, once, at load. `name` is its canonical name.
+    fn parameter(&self, name: &str, data: Vec<f32>, shape: &[usize]) -> Result<Self::Buffer>;
+    /// Copies a `[rows, cols]` matrix to the device, once, at load.
+    fn weight(
+        &self,
+        name: &str,
+        data: WeightData,
+        rows: usize,
+        cols: usize,
+    ) -> Result<Self::Weight>;
+    /// Waits for the recorded work and copies `len` numbers back.
+    fn read(&self, buffer: &Self::Buffer, len: usize) -> impl Future<Output = Result<Vec<f32>>>;
+
+    /// `[rows, in]` → `[rows, out]`: `residual + act(x · wᵀ + bias)`.
+    fn linear(
+        &self,
+        x: &Self::Buffer,
+        rows: usize,
+        w: &Self::Weight,
+        out_in: (usize, usize),
+        epilogue: Epilogue<'_, Self::Buffer>,
+    ) -> Result<Self::Buffer>;
+    /// `[rows, cols]` → same: mean 0 and variance 1 in each row (two passes,
+    /// biased variance), then `· weight + bias`.
+    fn layer_norm(
+        &self,
+        x: &Self::Buffer,
+        rows_cols: (usize, usize),
+        weight: &Self::Buffer,
+        bias: &Self::Buffer,
+        eps: f32,
+    ) -> Result<Self::Buffer>;
+    /// `[rows, cols]` → same: each row divided by its Euclidean length (a row
+    /// of zeros stays zero).
+    fn l2_normalize(&self, x: &Self::Buffer, rows_cols: (usize, usize)) -> Result<Self::Buffer>;
+    /// `x + y` where `y` has `y_len` elements and repeats; `y_len` divides `len`.
+    fn add(
+        &self,
+        x: &Self::Buffer,
+        len: usize,
+        y: &Self::Buffer,
+        y_len: usize,
+    ) -> Result<Self::Buffer>;
+    /// Applies the function to `len` elements.
+    fn activate(
+        &self,
+        x: &Self::Buffer,
+        len: usize,
+        activation: Activation,
+    ) -> Result<Self::Buffer>;
+    /// Scaled dot-product attention: q `[batch · queries, heads · head_dim]`,
+    /// k and v `[batch · keys, heads · head_dim]` → as q. A query that may see
+    /// no key gives zeros.
+    fn attention(
+        &self,
+        q: Columns<'_, Self::Buffer>,
+        k: Columns<'_, Self::Buffer>,
+        v: Columns<'_, Self::Buffer>,
+        dims: AttentionDims,
+    ) -> Result<Self::Buffer>;
+    /// `[n, h, w, c]` → `[n · out_h · out_w, kernel · kernel · c]`: the windows
+    /// of a convolution as rows (window row, window column, channel).
+    fn unfold(&self, x: &Self::Buffer, dims: UnfoldDims) -> Result<Self::Buffer>;
+    /// `[outer, a.len]`, `[outer, b.len]` → `[outer, a.len + b.len]`.
+    fn concat(
+        &self,
+        outer: usize,
+        a: Span<'_, Self::Buffer>,
+        b: Span<'_, Self::Buffer>,
+    ) -> Result<Self::Buffer>;
+    /// `[outer, len]` → `[outer, count]`: elements `start .. start + count` of
+    /// each outer item.
+    fn narrow(
+        &self,
+        x: &Self::Buffer,
+        outer_len: (usize, usize),
+        start: usize,
+        count: usize,
+    ) -> Result<Self::Buffer>;
+    /// Rows of a weight: `[rows, cols]`, ids `[n]` → `[n, cols]`.
+    fn embed(
+        &self,
+        table: &Self::Weight,
+        rows_cols: (usize, usize),
+        ids: &Self::Ids,
+        n: usize,
+    ) -> Result<Self::Buffer>;
+    /// Rows of an activation: `[rows, cols]`, ids `[n]` → `[n, cols]`.
+    fn gather(
+        &self,
+        x: &Self::Buffer,
+        rows_cols: (usize, usize),
+        ids: &Self::Ids,
+        n: usize,
+    ) -> Result<Self::Buffer>;
+}
