@@ -1,11 +1,17 @@
 //! Plume's models and numbers. No page, no files, no clock, no network: a
-//! [`Backend`](backend::Backend) computes, a `checkpoint::Source` reads, and nothing here
-//! knows who calls it.
+//! [`Backend`](backend::Backend) computes, a [`Source`](checkpoint::Source)
+//! reads, and nothing here knows who calls it.
 
 pub mod backend;
+pub mod checkpoint;
+pub mod config;
+pub mod cpu;
 mod error;
 pub mod gpu;
 pub mod image;
+pub mod models;
+pub mod nn;
+pub mod tasks;
 pub mod tensor;
 pub mod tokens;
 

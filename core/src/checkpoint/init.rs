@@ -1,0 +1,93 @@
+//! Random weights to start training from, drawn as OpenAI's `model.py` does
+//! (`initialize_parameters`). The same seed gives the same weights everywhere.
+
+use crate::Result;
+use crate::backend::WeightData;
+use crate::checkpoint::Source;
+use crate::config::{ClipConfig, TransformerConfig};
+
+/// Random weights for a configuration.
+pub struct Init {
+    config: ClipConfig,
+    seed: u64,
+}
+
+impl Init {
+    /// Weights for `config`, drawn from `seed`.
+    pub fn new(config: ClipConfig, seed: u64) -> Self {
+        Self { config, seed }
+    }
+
+    /// What a tensor is filled with.
+    fn fill(&self, name: &str, shape: &[usize]) -> Fill {
+        let tower = if name.starts_with("vision.") {
+            &self.config.vision.transformer
+        } else {
+            &self.config.text.transformer
+        };
+        let TransformerConfig { width, layers, .. } = *tower;
+        let (width, layers) = (width as f32, layers as f32);
+        let leaf = name.rsplit('.').next().unwrap_or(name);
+        let inner = *shape.last().unwrap_or(&1) as f32;
+        let deviation = match (leaf, shape.len()) {
+            // ln(1 / 0.07), CLIP §2.5.
+            ("logit_scale", _) => return Fill::Constant(2.659_26),
+            ("bias", _) => return Fill::Constant(0.0),
+            ("weight", 1) => return Fill::Constant(1.0),
+            ("token_embedding", _) => 0.02,
+            ("positional_embedding", _) if name.starts_with("text.") => 0.01,
+            ("weight", _) if name.contains(".qkv.") => width.sqrt().recip(),
+            ("weight", _) if name.contains(".attn.out.") || name.contains(".c_proj.") => {
+                (width * 2.0 * layers).sqrt().recip()
+            }
+            ("weight", _) if name.contains(".c_fc.") => (2.0 * width).sqrt().recip(),
+            // He et al. 2015, for layers followed by a rectifier of sorts.
+            ("weight", _) if name.contains(".convs.") => (2.0 / inner).sqrt(),
+            ("weight", _) => inner.sqrt().recip(),
+            _ => width.sqrt().recip(),
+        };
+        Fill::Normal(deviation)
+    }
+}
+
+enum Fill {
+    Constant(f32),
+    Normal(f32),
+}
+
+impl Source for Init {
+    fn read(&self, name: &str, shape: &[usize]) -> Result<WeightData> {
+        let len = shape.iter().product();
+        Ok(WeightData::F32(match self.fill(name, shape) {
+            Fill::Constant(value) => vec![value; len],
+            Fill::Normal(deviation) => normals(self.seed ^ hash(name), len, deviation),
+        }))
+    }
+}
+
+/// FNV-1a: each tensor has its own stream, whatever the order of reading.
+fn hash(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// Normal numbers: SplitMix64 and Box–Muller.
+fn normals(mut state: u64, len: usize, deviation: f32) -> Vec<f32> {
+    let mut uniform = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    };
+    let mut numbers = Vec::with_capacity(len + 1);
+    while numbers.len() < len {
+        let radius = (-2.0 * (1.0 - uniform()).ln()).sqrt();
+        let (sin, cos) = (std::f64::consts::TAU * uniform()).sin_cos();
+        for part in [sin, cos] {
+            numbers.push((radius * part) as f32 * deviation);
+        }
+    }
+    numbers.truncate(len);
+    numbers
+}

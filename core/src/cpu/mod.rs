@@ -1,0 +1,226 @@
+//! The CPU device, on candle: the path without WebGPU, the training path, and
+//! the oracle of the kernel tests.
+//!
+//! Candle's fused operations lack a backward pass and drop gradients silently;
+//! those in `ops` have both directions, so one code path serves inference and
+//! training.
+
+mod math;
+mod ops;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{DType, Device, Tensor, Var};
+
+use crate::Result;
+use crate::backend::{
+    Activation, AttentionDims, Backend, Columns, Epilogue, Span, UnfoldDims, WeightData,
+};
+
+/// The parameters under training, by canonical name.
+#[derive(Clone, Default)]
+pub struct Parameters(Arc<Mutex<BTreeMap<String, Var>>>);
+
+impl Parameters {
+    /// The parameters, in the order of their names.
+    pub fn all(&self) -> Vec<(String, Var)> {
+        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        map.iter().map(|(k, v)| (k.clone(), v.clone())).collect()
+    }
+
+    fn register(&self, name: &str, tensor: Tensor) -> Result<Tensor> {
+        let var = Var::from_tensor(&tensor)?;
+        let shared = var.as_tensor().clone();
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        map.insert(name.to_owned(), var);
+        Ok(shared)
+    }
+}
+
+/// The CPU.
+#[derive(Clone, Default)]
+pub struct Candle {
+    training: Option<Parameters>,
+}
+
+impl Candle {
+    /// A device that computes only.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A device whose parameters can be trained: each weight that is loaded is
+    /// registered under its name, and results carry gradients.
+    pub fn training() -> (Self, Parameters) {
+        let parameters = Parameters::default();
+        let training = Some(parameters.clone());
+        (Self { training }, parameters)
+    }
+
+    fn keep(&self, name: &str, data: Vec<f32>, shape: &[usize]) -> Result<Tensor> {
+        let tensor = Tensor::from_vec(data, shape, &Device::Cpu)?;
+        match &self.training {
+            None => Ok(tensor),
+            Some(parameters) => parameters.register(name, tensor),
+        }
+    }
+}
+
+/// `[batch, rows, heads · head_dim]` columns → `[batch, heads, rows, head_dim]`.
+fn split_heads(band: &Columns<'_, Tensor>, rows: usize, dims: &AttentionDims) -> Result<Tensor> {
+    let (batch, heads, head_dim) = (dims.batch, dims.heads, dims.head_dim);
+    Ok(band
+        .buffer
+        .reshape((batch, rows, band.stride))?
+        .narrow(2, band.start, heads * head_dim)?
+        .reshape((batch, rows, heads, head_dim))?
+        .transpose(1, 2)?
+        .contiguous()?)
+}
+
+impl Backend for Candle {
+    type Buffer = Tensor;
+    type Ids = Tensor;
+    type Weight = Tensor;
+
+    fn upload(&self, data: &[f32]) -> Result<Tensor> {
+        Ok(Tensor::from_slice(data, data.len(), &Device::Cpu)?)
+    }
+
+    fn upload_ids(&self, ids: &[u32]) -> Result<Tensor> {
+        Ok(Tensor::from_slice(ids, ids.len(), &Device::Cpu)?)
+    }
+
+    fn parameter(&self, name: &str, data: Vec<f32>, shape: &[usize]) -> Result<Tensor> {
+        self.keep(name, data, shape)
+    }
+
+    fn weight(&self, name: &str, data: WeightData, rows: usize, cols: usize) -> Result<Tensor> {
+        self.keep(name, data.into_f32(), &[rows, cols])
+    }
+
+    async fn read(&self, buffer: &Tensor, len: usize) -> Result<Vec<f32>> {
+        Ok(buffer
+            .flatten_all()?
+            .narrow(0, 0, len)?
+            .to_dtype(DType::F32)?
+            .to_vec1()?)
+    }
+
+    fn linear(
+        &self,
+        x: &Tensor,
+        rows: usize,
+        w: &Tensor,
+        (out, inner): (usize, usize),
+        epilogue: Epilogue<'_, Tensor>,
+    ) -> Result<Tensor> {
+        let mut y = x.reshape((rows, inner))?.matmul(&w.t()?)?;
+        match (epilogue.bias, epilogue.activation) {
+            (Some(bias), activation) => {
+                y = y.apply_op2(&bias.flatten_all()?, ops::BiasActivation(activation))?;
+            }
+            (None, Some(activation)) => y = y.apply_op1(ops::Activate(activation))?,
+            (None, None) => {}
+        }
+        match epilogue.residual {
+            Some(residual) => Ok((y + residual.reshape((rows, out))?)?),
+            None => Ok(y),
+        }
+    }
+
+    fn layer_norm(
+        &self,
+        x: &Tensor,
+        (rows, cols): (usize, usize),
+        weight: &Tensor,
+        bias: &Tensor,
+        eps: f32,
+    ) -> Result<Tensor> {
+        let x = x.reshape((rows, cols))?;
+        let (weight, bias) = (weight.flatten_all()?, bias.flatten_all()?);
+        Ok(x.apply_op3(&weight, &bias, ops::LayerNorm { eps })?)
+    }
+
+    fn l2_normalize(&self, x: &Tensor, (rows, cols): (usize, usize)) -> Result<Tensor> {
+        let x = x.reshape((rows, cols))?;
+        let length = x.sqr()?.sum_keepdim(1)?.maximum(1e-24)?.sqrt()?;
+        Ok(x.broadcast_div(&length)?)
+    }
+
+    fn add(&self, x: &Tensor, len: usize, y: &Tensor, y_len: usize) -> Result<Tensor> {
+        let x = x.reshape((len / y_len.max(1), y_len))?;
+        Ok(x.apply_op2(&y.flatten_all()?, ops::BiasActivation(None))?)
+    }
+
+    fn activate(&self, x: &Tensor, _len: usize, activation: Activation) -> Result<Tensor> {
+        Ok(x.apply_op1(ops::Activate(activation))?)
+    }
+
+    fn attention(
+        &self,
+        q: Columns<'_, Tensor>,
+        k: Columns<'_, Tensor>,
+        v: Columns<'_, Tensor>,
+        dims: AttentionDims,
+    ) -> Result<Tensor> {
+        let shape = (dims.batch * dims.queries, dims.heads * dims.head_dim);
+        if dims.keys == 0 {
+            return Ok(Tensor::zeros(shape, DType::F32, &Device::Cpu)?);
+        }
+        let q = split_heads(&q, dims.queries, &dims)?;
+        let k = split_heads(&k, dims.keys, &dims)?;
+        let v = split_heads(&v, dims.keys, &dims)?;
+        let softmax = ops::MaskedSoftmax {
+            scale: (dims.head_dim as f32).sqrt().recip(),
+            mask: dims.mask,
+        };
+        let scores = q.matmul(&k.t()?)?.apply_op1(softmax)?;
+        Ok(scores.matmul(&v)?.transpose(1, 2)?.reshape(shape)?)
+    }
+
+    fn unfold(&self, x: &Tensor, dims: UnfoldDims) -> Result<Tensor> {
+        Ok(x.contiguous()?.apply_op1(ops::Unfold(dims))?)
+    }
+
+    fn concat(&self, outer: usize, a: Span<'_, Tensor>, b: Span<'_, Tensor>) -> Result<Tensor> {
+        let side = |span: &Span<'_, Tensor>| -> Result<Tensor> {
+            let rows = if span.shared { 1 } else { outer };
+            let tensor = span.buffer.reshape((rows, span.len))?;
+            Ok(tensor.broadcast_as((outer, span.len))?)
+        };
+        Ok(Tensor::cat(&[side(&a)?, side(&b)?], 1)?)
+    }
+
+    fn narrow(
+        &self,
+        x: &Tensor,
+        (outer, len): (usize, usize),
+        start: usize,
+        count: usize,
+    ) -> Result<Tensor> {
+        let x = x.reshape((outer, len))?;
+        Ok(x.narrow(1, start, count)?.contiguous()?)
+    }
+
+    fn embed(
+        &self,
+        table: &Tensor,
+        _rows_cols: (usize, usize),
+        ids: &Tensor,
+        _n: usize,
+    ) -> Result<Tensor> {
+        Ok(table.index_select(ids, 0)?)
+    }
+
+    fn gather(
+        &self,
+        x: &Tensor,
+        rows_cols: (usize, usize),
+        ids: &Tensor,
+        _n: usize,
+    ) -> Result<Tensor> {
+        Ok(x.reshape(rows_cols)?.index_select(ids, 0)?)
+    }
+}

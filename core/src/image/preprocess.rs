@@ -1,0 +1,307 @@
+//! From a picture to what an image tower takes, as the checkpoint's own
+//! configuration says.
+
+use serde_json::Value;
+
+use super::resize::{Window, resize};
+use super::{Filter, ImageError, Rgb8};
+
+/// Whose arithmetic a checkpoint was published with: they round the margin of
+/// the centre crop differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// transformers: rounded down.
+    Transformers,
+    /// OpenAI and open_clip (torchvision): half to even.
+    OpenClip,
+}
+
+/// How the picture is brought to size before the crop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resize {
+    /// The shorter side becomes this long, the longer in proportion.
+    Shortest(usize),
+    /// The longer side becomes this long, the shorter in proportion.
+    Longest(usize),
+    /// Both sides, width and height, whatever the proportion.
+    Squash(usize, usize),
+    /// Not at all.
+    Keep,
+}
+
+/// The preparation of pictures for one model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preprocess {
+    size: usize,
+    resize: Resize,
+    filter: Filter,
+    family: Family,
+    /// Value of the margin where the crop is larger than the picture.
+    fill: u8,
+    /// `[byte][channel]` → prepared number.
+    table: Vec<[f32; 3]>,
+}
+
+/// CLIP's own (OpenAI's `clip.py`).
+const CLIP_MEAN: [f64; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+const CLIP_STD: [f64; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+
+impl Preprocess {
+    /// CLIP's preparation for pictures of `size` × `size`: for checkpoints
+    /// that come without a configuration of it.
+    pub fn clip(size: usize, family: Family) -> Self {
+        Self {
+            size,
+            resize: Resize::Shortest(size),
+            filter: Filter::Bicubic,
+            family,
+            fill: 0,
+            table: table(1.0 / 255.0, CLIP_MEAN, CLIP_STD),
+        }
+    }
+
+    /// Reads a `preprocessor_config.json` (transformers) or the
+    /// `preprocess_cfg` of an `open_clip_config.json`. `image_size` is the
+    /// model's, for configurations that leave it out.
+    ///
+    /// # Errors
+    /// Where it is not JSON or asks for what is not computed here.
+    pub fn from_json(json: &str, image_size: usize) -> Result<Self, ImageError> {
+        let value: Value = serde_json::from_str(json)
+            .map_err(|error| ImageError::Config(format!("it is not JSON: {error}")))?;
+        if value.get("model_cfg").is_some() {
+            let empty = Value::Null;
+            open_clip(value.get("preprocess_cfg").unwrap_or(&empty), image_size)
+        } else {
+            transformers(&value, image_size)
+        }
+    }
+
+    /// Side of the prepared picture in pixels.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Sides of the whole picture after resizing, before the crop.
+    fn resized(&self, width: usize, height: usize) -> (usize, usize) {
+        let keep = |side: usize, to: usize, other: usize| (to * other / side).max(1);
+        match self.resize {
+            Resize::Keep => (width, height),
+            Resize::Squash(width, height) => (width, height),
+            Resize::Shortest(to) if width <= height => (to, keep(width, to, height)),
+            Resize::Shortest(to) => (keep(height, to, width), to),
+            Resize::Longest(to) if width >= height => (to, keep(width, to, height)),
+            Resize::Longest(to) => (keep(height, to, width), to),
+        }
+    }
+
+    /// First pixel of the crop along a side; negative where a margin is added.
+    fn offset(&self, side: usize) -> isize {
+        let excess = side as isize - self.size as isize;
+        match self.family {
+            Family::Transformers => excess.div_euclid(2),
+            Family::OpenClip if excess < 0 => -(-excess / 2),
+            // Half to even: …, 1/2 → 0, 3/2 → 2, 5/2 → 2, ….
+            Family::OpenClip if excess % 4 == 3 => excess / 2 + 1,
+            Family::OpenClip => excess / 2,
+        }
+    }
+
+    /// The bytes of the resized and cropped picture, `[size, size, 3]`.
+    pub fn crop(&self, picture: &Rgb8) -> Vec<u8> {
+        let (width, height) = self.resized(picture.width() as usize, picture.height() as usize);
+        let (left, top) = (self.offset(width), self.offset(height));
+        let span = |offset: isize, side: usize| {
+            let start = offset.max(0) as usize;
+            let end = (offset + self.size as isize).clamp(0, side as isize) as usize;
+            (start, end.saturating_sub(start))
+        };
+        let ((x, w), (y, h)) = (span(left, width), span(top, height));
+        let window = Window {
+            left: x,
+            top: y,
+            width: w,
+            height: h,
+        };
+        let bytes = resize(picture, (width, height), self.filter, &window);
+        if (w, h) == (self.size, self.size) {
+            return bytes;
+        }
+        let mut out = vec![self.fill; self.size * self.size * 3];
+        let (dx, dy) = ((-left).max(0) as usize, (-top).max(0) as usize);
+        for (row, bytes) in bytes.chunks_exact(w * 3).enumerate() {
+            let at = ((dy + row) * self.size + dx) * 3;
+            out[at..at + w * 3].copy_from_slice(bytes);
+        }
+        out
+    }
+
+    /// The prepared picture, `[size, size, 3]`.
+    pub fn apply(&self, picture: &Rgb8) -> Vec<f32> {
+        let pixels = self.crop(picture);
+        let mut out = Vec::with_capacity(pixels.len());
+        for pixel in pixels.as_chunks::<3>().0 {
+            for channel in 0..3 {
+                out.push(self.table[usize::from(pixel[channel])][channel]);
+            }
+        }
+        out
+    }
+}
+
+/// `(byte · factor − mean) / std` in the precision of the references.
+fn table(factor: f64, mean: [f64; 3], std: [f64; 3]) -> Vec<[f32; 3]> {
+    (0..256u32)
+        .map(|byte| {
+            let value = (f64::from(byte) * factor) as f32;
+            [0, 1, 2].map(|channel| (value - mean[channel] as f32) / std[channel] as f32)
+        })
+        .collect()
+}
+
+fn flag(value: &Value, key: &str) -> bool {
+    value.get(key).and_then(Value::as_bool).unwrap_or(true)
+}
+
+fn triple(value: &Value, key: &str, default: [f64; 3]) -> Result<[f64; 3], ImageError> {
+    match value.get(key) {
+        None | Some(Value::Null) => Ok(default),
+        Some(found) => serde_json::from_value(found.clone()).map_err(|_| {
+            ImageError::Config(format!("expected three numbers in `{key}`, got {found}"))
+        }),
+    }
+}
+
+/// A side that is a number, `[height, width]` or `{height, width}`, and square.
+fn square(value: &Value) -> Option<(usize, usize)> {
+    let number = |value: Option<&Value>| value.and_then(Value::as_u64).map(|n| n as usize);
+    let one = number(Some(value)).map(|side| (side, side));
+    let pair = || Some((number(value.get(1))?, number(value.get(0))?));
+    let named = || Some((number(value.get("width"))?, number(value.get("height"))?));
+    one.or_else(pair).or_else(named)
+}
+
+fn checked(preprocess: Preprocess) -> Result<Preprocess, ImageError> {
+    let sides = match preprocess.resize {
+        Resize::Keep => [1, 1],
+        Resize::Shortest(side) | Resize::Longest(side) => [side, side],
+        Resize::Squash(width, height) => [width, height],
+    };
+    for side in sides.into_iter().chain([preprocess.size]) {
+        if side == 0 || side > 4096 {
+            return Err(ImageError::Config(format!(
+                "expected sizes of 1 to 4096 pixels, got {side}"
+            )));
+        }
+    }
+    Ok(preprocess)
+}
+
+/// `CLIPImageProcessor` (`image_processing_clip.py`).
+fn transformers(value: &Value, image_size: usize) -> Result<Preprocess, ImageError> {
+    let wrong = |key: &str, found: &Value| {
+        ImageError::Config(format!("`{key}` is {found}, which is not understood"))
+    };
+    let missing = Value::from(image_size);
+    let size = value.get("size").unwrap_or(&missing);
+    let resize = if !flag(value, "do_resize") {
+        Resize::Keep
+    } else if let Some(edge) = size.get("shortest_edge").or(size.is_u64().then_some(size)) {
+        let edge = edge.as_u64().ok_or_else(|| wrong("size", size))?;
+        Resize::Shortest(edge as usize)
+    } else {
+        let (width, height) = square(size).ok_or_else(|| wrong("size", size))?;
+        Resize::Squash(width, height)
+    };
+    let side = if flag(value, "do_center_crop") {
+        let crop = value.get("crop_size").unwrap_or(&missing);
+        match square(crop) {
+            Some((width, height)) if width == height => width,
+            _ => return Err(wrong("crop_size", crop)),
+        }
+    } else {
+        match resize {
+            Resize::Squash(width, height) if width == height => width,
+            _ => {
+                return Err(ImageError::Config(
+                    "without do_center_crop a square `size` is needed".into(),
+                ));
+            }
+        }
+    };
+    let filter = match value.get("resample") {
+        None => Filter::Bicubic,
+        Some(id) => id
+            .as_u64()
+            .and_then(Filter::from_id)
+            .ok_or_else(|| wrong("resample", id))?,
+    };
+    let (mean, std) = if flag(value, "do_normalize") {
+        (
+            triple(value, "image_mean", CLIP_MEAN)?,
+            triple(value, "image_std", CLIP_STD)?,
+        )
+    } else {
+        ([0.0; 3], [1.0; 3])
+    };
+    let factor = value.get("rescale_factor").and_then(Value::as_f64);
+    let factor = if flag(value, "do_rescale") {
+        factor.unwrap_or(1.0 / 255.0)
+    } else {
+        1.0
+    };
+    checked(Preprocess {
+        size: side,
+        resize,
+        filter,
+        family: Family::Transformers,
+        fill: 0,
+        table: table(factor, mean, std),
+    })
+}
+
+/// `PreprocessCfg` (`transform.py`).
+fn open_clip(value: &Value, image_size: usize) -> Result<Preprocess, ImageError> {
+    let (width, height) = value
+        .get("size")
+        .and_then(square)
+        .unwrap_or((image_size, image_size));
+    if width != height {
+        return Err(ImageError::Config(format!(
+            "expected a square `size`, got {width} × {height}"
+        )));
+    }
+    let text = |key: &str, default| value.get(key).and_then(Value::as_str).unwrap_or(default);
+    let resize = match text("resize_mode", "shortest") {
+        "shortest" => Resize::Shortest(width),
+        "longest" => Resize::Longest(width),
+        "squash" => Resize::Squash(width, width),
+        other => {
+            return Err(ImageError::Config(format!(
+                "`resize_mode` is `{other}`; expected shortest, longest or squash"
+            )));
+        }
+    };
+    let filter = match text("interpolation", "bicubic") {
+        "bicubic" => Filter::Bicubic,
+        "bilinear" => Filter::Bilinear,
+        other => {
+            return Err(ImageError::Config(format!(
+                "`interpolation` is `{other}`; expected bicubic or bilinear"
+            )));
+        }
+    };
+    let fill = value.get("fill_color").and_then(Value::as_u64).unwrap_or(0);
+    checked(Preprocess {
+        size: width,
+        resize,
+        filter,
+        family: Family::OpenClip,
+        fill: fill.min(255) as u8,
+        table: table(
+            1.0 / 255.0,
+            triple(value, "mean", CLIP_MEAN)?,
+            triple(value, "std", CLIP_STD)?,
+        ),
+    })
+}

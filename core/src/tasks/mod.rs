@@ -1,0 +1,3 @@
+//! What a person asks for, in terms of the models.
+
+pub mod classify;
