@@ -1,1 +1,5 @@
-//! plume.
+//! What the `plume` command is made of.
+
+pub mod commands;
+pub mod model;
+pub mod pictures;

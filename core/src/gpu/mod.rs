@@ -1,1 +1,1 @@
-//! WebGPU.
+//! The WebGPU device.

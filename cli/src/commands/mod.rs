@@ -1,0 +1,87 @@
+//! The commands, one file each.
+
+mod classify;
+mod embed;
+mod preprocess;
+mod tokenize;
+
+use std::future::Future;
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use plume_core::backend::Backend;
+use plume_core::cpu::Candle;
+//GPU
+use plume_core::tasks::classify::Classifier;
+
+use crate::model::ModelFiles;
+
+/// What `plume` can do.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Say which label fits each picture.
+    Classify(classify::Classify),
+    /// Print the embedding of a picture or a text.
+    Embed(embed::Embed),
+    /// Print the token ids of a text.
+    Tokenize(tokenize::Tokenize),
+    /// Write what an image tower is given for a picture.
+    Preprocess(preprocess::Preprocess),
+}
+
+impl Command {
+    /// Does it.
+    ///
+    /// # Errors
+    /// In words for the person who asked.
+    pub fn run(self) -> Result<()> {
+        match self {
+            Self::Classify(command) => command.run(),
+            Self::Embed(command) => command.run(),
+            Self::Tokenize(command) => command.run(),
+            Self::Preprocess(command) => command.run(),
+        }
+    }
+}
+
+/// Which device computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Device {
+    /// The processor.
+    Cpu,
+    /// The graphics processor, through Vulkan, Metal or Direct3D 12.
+    Gpu,
+}
+
+/// The model and the device, as most commands take them.
+#[derive(clap::Args)]
+pub struct ModelArguments {
+    /// Directory of config.json, model.safetensors, tokenizer.json and
+    /// preprocessor_config.json, or the weights file inside one.
+    #[arg(long, value_name = "DIR_OR_FILE")]
+    pub model: PathBuf,
+    /// What computes.
+    #[arg(long, value_enum, default_value = "cpu")]
+    pub device: Device,
+}
+
+/// Something to do with a classifier, whatever it runs on.
+trait Job {
+    fn run<B: Backend>(self, classifier: Classifier<B>) -> impl Future<Output = Result<()>>;
+}
+
+impl ModelArguments {
+    fn run(&self, job: impl Job) -> Result<()> {
+        let files = ModelFiles::find(&self.model)?;
+        match self.device {
+            Device::Cpu => pollster::block_on(job.run(files.classifier(&Candle::new())?)),
+            Device::Gpu => todo!(),
+        }
+    }
+}
+
+/// Writes a line to standard output; a closed pipe is an error, not a panic.
+fn print(line: &str) -> Result<()> {
+    Ok(writeln!(std::io::stdout().lock(), "{line}")?)
+}
