@@ -74,7 +74,10 @@ impl ModelFiles {
         if !model.is_dir() {
             bail!("no model at {}", model.display());
         }
-        let found = WEIGHTS.iter().map(|name| model.join(name)).find(|p| p.is_file());
+        let found = WEIGHTS
+            .iter()
+            .map(|name| model.join(name))
+            .find(|p| p.is_file());
         let Some(weights) = found else {
             bail!("{} holds no {}", model.display(), WEIGHTS.join(" or "));
         };
@@ -90,7 +93,11 @@ impl ModelFiles {
                     .with_context(|| format!("cannot read {}", path.display()));
             }
         }
-        bail!("{} holds no {}", self.directory.display(), names.join(" or "))
+        bail!(
+            "{} holds no {}",
+            self.directory.display(),
+            names.join(" or ")
+        )
     }
 
     /// The tokenizer, for texts of up to `context` tokens.
@@ -138,8 +145,7 @@ impl ModelFiles {
     /// Where the file is damaged or of another architecture.
     pub fn checkpoint(&self) -> Result<Checkpoint> {
         let bytes = OnDisk::open(&self.weights)?;
-        Checkpoint::open(Box::new(bytes))
-            .with_context(|| format!("{}", self.weights.display()))
+        Checkpoint::open(Box::new(bytes)).with_context(|| format!("{}", self.weights.display()))
     }
 
     /// Everything, on a device.

@@ -4,7 +4,8 @@ use std::io::Cursor;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use image::{ImageDecoder, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageReader};
+use libjpeg_turbo_rs::{Decoder, PixelFormat};
 use plume_core::image::{Rgb8, check_size};
 
 /// Reads and decodes a picture file, turned upright as its EXIF says.
@@ -24,20 +25,51 @@ pub fn decode(bytes: &[u8]) -> Result<Rgb8> {
     if let Some(advice) = unsupported(bytes) {
         bail!("{advice}");
     }
+    let picture = if bytes.starts_with(&[0xff, 0xd8]) {
+        decode_jpeg(bytes)?
+    } else {
+        decode_other(bytes)?
+    };
+    Ok(picture.oriented(orientation(bytes)))
+}
+
+/// JPEG leaves the last bit to the decoder. This one gives libjpeg-turbo's
+/// bytes, as Pillow and Chromium do; others move the logits of a small picture
+/// by tenths.
+fn decode_jpeg(bytes: &[u8]) -> Result<Rgb8> {
+    let damaged = "the JPEG picture is damaged or cut short";
+    let mut decoder = Decoder::new(bytes).context(damaged)?;
+    let header = decoder.header();
+    check_size(u32::from(header.width), u32::from(header.height))?;
+    decoder.set_output_format(PixelFormat::Rgb);
+    let picture = decoder.decode_image().context(damaged)?;
+    let (width, height) = (picture.width as u32, picture.height as u32);
+    Ok(Rgb8::new(width, height, picture.data)?)
+}
+
+fn decode_other(bytes: &[u8]) -> Result<Rgb8> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
     let Some(format) = reader.format() else {
         bail!("this is not a picture that can be read: expected JPEG, PNG, WebP, GIF or BMP");
     };
-    let mut decoder = reader
-        .into_decoder()
-        .with_context(|| format!("the {format:?} picture is damaged"))?;
+    let damaged = || format!("the {format:?} picture is damaged or cut short");
+    let decoder = reader.into_decoder().with_context(damaged)?;
     let (width, height) = decoder.dimensions();
     check_size(width, height)?;
-    let orientation = decoder.orientation().map_or(1, |o| o.to_exif());
-    let picture = image::DynamicImage::from_decoder(decoder)
-        .with_context(|| format!("the {format:?} picture is damaged or cut short"))?
-        .into_rgb8();
-    Ok(Rgb8::new(width, height, picture.into_raw())?.oriented(orientation))
+    let picture = DynamicImage::from_decoder(decoder).with_context(damaged)?;
+    Ok(Rgb8::new(width, height, picture.into_rgb8().into_raw())?)
+}
+
+/// How the camera was held, 1 (upright) where the file does not say.
+fn orientation(bytes: &[u8]) -> u8 {
+    let exif = exif::Reader::new().read_from_container(&mut Cursor::new(bytes));
+    let field = exif.ok().and_then(|exif| {
+        let field = exif.get_field(exif::Tag::Orientation, exif::In::PRIMARY)?;
+        field.value.get_uint(0)
+    });
+    field
+        .and_then(|value| u8::try_from(value).ok())
+        .unwrap_or(1)
 }
 
 /// Formats that people have and that we do not decode, with what to do.

@@ -14,8 +14,8 @@ pub fn root() -> PathBuf {
 /// repository: `PLUME_SHARED`, or `../shared` beside it. Where it is absent
 /// the test says so and has nothing to compare with.
 pub fn shared(path: &str) -> Option<PathBuf> {
-    let base = std::env::var_os("PLUME_SHARED")
-        .map_or_else(|| root().join("../shared"), PathBuf::from);
+    let base =
+        std::env::var_os("PLUME_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
     let found = base.join("data").join(path);
     if found.exists() {
         return Some(found);

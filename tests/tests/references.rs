@@ -34,7 +34,12 @@ fn tokens_equal_the_reference_on_awkward_strings() {
     assert_eq!(rows.len(), 242);
     let mut truncated = 0;
     for row in &rows {
-        assert_eq!(whole.encode(&row.text).unwrap().ids, row.fast, "{:?}", row.text);
+        assert_eq!(
+            whole.encode(&row.text).unwrap().ids,
+            row.fast,
+            "{:?}",
+            row.text
+        );
         let tokens = cut.encode(&row.text).unwrap();
         if let Some(expected) = &row.fast_trunc77 {
             assert_eq!(&tokens.ids, expected, "{:?}", row.text);
@@ -54,7 +59,10 @@ fn three_megabytes_of_prompt_are_cut_before_they_are_encoded() {
     let words = "a cat ".repeat(500_000);
     let tokens = tokenizer.encode(&words).unwrap();
     assert_eq!(tokens.ids[..3], [49406, 320, 2368]);
-    assert_eq!((tokens.ids.len(), tokens.eot, tokens.truncated), (77, 76, true));
+    assert_eq!(
+        (tokens.ids.len(), tokens.eot, tokens.truncated),
+        (77, 76, true)
+    );
     let one_word = "z".repeat(3_000_000);
     assert!(tokenizer.encode(&one_word).unwrap().ids.len() <= 77);
 }
@@ -104,14 +112,21 @@ fn classify_photographs<B: Backend>(backend: &B, model: &Path, photographs: &Pat
     let list = std::fs::read(model.join("golden.json")).unwrap();
     let list: Photographs = serde_json::from_slice(&list).unwrap();
     let golden = Golden::open(&model.join("golden.safetensors")).unwrap();
-    let mut classifier = ModelFiles::find(model).unwrap().classifier(backend).unwrap();
+    let mut classifier = ModelFiles::find(model)
+        .unwrap()
+        .classifier(backend)
+        .unwrap();
 
     let paths: Vec<PathBuf> = list.files.iter().map(|f| photographs.join(f)).collect();
     let mut embeddings = Vec::new();
     for batch in paths.chunks(50) {
         let mut pixels = Vec::new();
         for path in batch {
-            pixels.extend(classifier.preprocess().apply(&pictures::open(path).unwrap()));
+            pixels.extend(
+                classifier
+                    .preprocess()
+                    .apply(&pictures::open(path).unwrap()),
+            );
         }
         embeddings.extend(pollster::block_on(classifier.embed_images(&pixels)).unwrap());
     }

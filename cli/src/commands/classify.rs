@@ -58,7 +58,11 @@ struct Score {
 
 impl Classify {
     pub(super) fn run(mut self) -> Result<()> {
-        self.labels = self.labels.iter().map(|label| label.trim().to_owned()).collect();
+        self.labels = self
+            .labels
+            .iter()
+            .map(|label| label.trim().to_owned())
+            .collect();
         self.labels.retain(|label| !label.is_empty());
         if self.labels.is_empty() {
             bail!("--labels names no label");
@@ -131,9 +135,13 @@ struct Run<'a>(&'a Classify);
 impl Job for Run<'_> {
     async fn run<B: Backend>(self, mut classifier: Classifier<B>) -> Result<()> {
         let arguments = self.0;
-        let labels = classifier.labels(&arguments.labels, &arguments.template).await?;
+        let labels = classifier
+            .labels(&arguments.labels, &arguments.template)
+            .await?;
         let bar = ProgressBar::new(arguments.images.len() as u64);
-        bar.set_style(ProgressStyle::with_template("{pos}/{len} pictures {wide_bar} {eta}")?);
+        bar.set_style(ProgressStyle::with_template(
+            "{pos}/{len} pictures {wide_bar} {eta}",
+        )?);
         let mut answers = Vec::with_capacity(arguments.images.len());
         for paths in arguments.images.chunks(usize::from(arguments.batch)) {
             answers.extend(arguments.batch(&classifier, &labels, paths).await?);
@@ -147,7 +155,11 @@ impl Job for Run<'_> {
                 print(&text(answer))?;
             }
         }
-        match answers.iter().filter(|answer| answer.error.is_some()).count() {
+        match answers
+            .iter()
+            .filter(|answer| answer.error.is_some())
+            .count()
+        {
             0 => Ok(()),
             failed => bail!("{failed} of {} pictures could not be read", answers.len()),
         }

@@ -12,7 +12,6 @@ use std::path::PathBuf;
 use anyhow::Result;
 use plume_core::backend::Backend;
 use plume_core::cpu::Candle;
-//GPU
 use plume_core::tasks::classify::Classifier;
 
 use crate::model::ModelFiles;
@@ -76,7 +75,7 @@ impl ModelArguments {
         let files = ModelFiles::find(&self.model)?;
         match self.device {
             Device::Cpu => pollster::block_on(job.run(files.classifier(&Candle::new())?)),
-            Device::Gpu => todo!(),
+            Device::Gpu => anyhow::bail!("the GPU is not there yet; use --device cpu"),
         }
     }
 }
