@@ -3,3 +3,4 @@
 pub mod commands;
 pub mod model;
 pub mod pictures;
+pub mod world;

@@ -4,6 +4,7 @@ mod classify;
 mod embed;
 mod preprocess;
 mod tokenize;
+mod world;
 
 use std::future::Future;
 use std::io::Write;
@@ -27,6 +28,8 @@ pub enum Command {
     Tokenize(tokenize::Tokenize),
     /// Write what an image tower is given for a picture.
     Preprocess(preprocess::Preprocess),
+    /// Draw the world that the embedded models are trained on.
+    World(world::World),
 }
 
 impl Command {
@@ -40,6 +43,7 @@ impl Command {
             Self::Embed(command) => command.run(),
             Self::Tokenize(command) => command.run(),
             Self::Preprocess(command) => command.run(),
+            Self::World(command) => command.run(),
         }
     }
 }
