@@ -3,4 +3,5 @@
 pub mod commands;
 pub mod model;
 pub mod pictures;
+pub mod train;
 pub mod world;

@@ -4,6 +4,7 @@ mod classify;
 mod embed;
 mod preprocess;
 mod tokenize;
+mod train;
 mod world;
 
 use std::future::Future;
@@ -28,6 +29,8 @@ pub enum Command {
     Tokenize(tokenize::Tokenize),
     /// Write what an image tower is given for a picture.
     Preprocess(preprocess::Preprocess),
+    /// Train a model from scratch.
+    Train(train::Train),
     /// Draw the world that the embedded models are trained on.
     World(world::World),
 }
@@ -43,6 +46,7 @@ impl Command {
             Self::Embed(command) => command.run(),
             Self::Tokenize(command) => command.run(),
             Self::Preprocess(command) => command.run(),
+            Self::Train(command) => command.run(),
             Self::World(command) => command.run(),
         }
     }

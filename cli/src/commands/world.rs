@@ -47,13 +47,21 @@ impl World {
         const ROWS: u32 = 8;
         let step = self.size + 4;
         let mut sampler = Sampler::new(Split::Train, self.seed);
-        let mut sheet = Pixmap::new(COLUMNS * step, ROWS * step).context("the sheet is too large")?;
+        let mut sheet =
+            Pixmap::new(COLUMNS * step, ROWS * step).context("the sheet is too large")?;
         for i in 0..COLUMNS * ROWS {
             let scene = any(&mut sampler, i as usize);
             let drawing = Pixmap::decode_png(&png(&scene, self.size)?)?;
             let (x, y) = ((i % COLUMNS) * step, (i / COLUMNS) * step);
             let (paint, transform) = (PixmapPaint::default(), Transform::identity());
-            sheet.draw_pixmap(x as i32, y as i32, drawing.as_ref(), &paint, transform, None);
+            sheet.draw_pixmap(
+                x as i32,
+                y as i32,
+                drawing.as_ref(),
+                &paint,
+                transform,
+                None,
+            );
         }
         std::fs::write(path, sheet.encode_png()?)
             .with_context(|| format!("cannot write {}", path.display()))

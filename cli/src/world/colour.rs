@@ -95,13 +95,21 @@ pub(super) fn mix(from: Rgb, to: Rgb, amount: f32) -> Rgb {
 /// apart (B. Ottosson, "A perceptual color space for image processing").
 pub(super) fn difference(a: Rgb, b: Rgb) -> f32 {
     let (a, b) = (oklab(a), oklab(b));
-    a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum::<f32>().sqrt()
+    a.iter()
+        .zip(b)
+        .map(|(x, y)| (x - y) * (x - y))
+        .sum::<f32>()
+        .sqrt()
 }
 
 fn oklab(rgb: Rgb) -> [f32; 3] {
     let [r, g, b] = rgb.map(|c| {
         let c = f32::from(c) / 255.0;
-        if c <= 0.04045 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) }
+        if c <= 0.04045 {
+            c / 12.92
+        } else {
+            ((c + 0.055) / 1.055).powf(2.4)
+        }
     });
     let l = (0.412_221_46 * r + 0.536_332_55 * g + 0.051_445_995 * b).cbrt();
     let m = (0.211_903_5 * r + 0.680_699_5 * g + 0.107_396_96 * b).cbrt();

@@ -17,7 +17,10 @@ type Line = (Vec<(f32, f32)>, bool);
 /// Splits a part into its letter and its outlines.
 fn outlines(part: &str) -> (char, Vec<Line>) {
     let mut words = part.split_whitespace();
-    let kind = words.next().and_then(|word| word.chars().next()).unwrap_or('B');
+    let kind = words
+        .next()
+        .and_then(|word| word.chars().next())
+        .unwrap_or('B');
     let mut lines: Vec<Line> = Vec::new();
     let mut command = "";
     let words: Vec<&str> = words.collect();
@@ -33,7 +36,10 @@ fn outlines(part: &str) -> (char, Vec<Line>) {
             "Q" | "O" | "R" => 4,
             _ => 6,
         };
-        let n: Vec<f32> = words[at..at + count].iter().filter_map(|w| w.parse().ok()).collect();
+        let n: Vec<f32> = words[at..at + count]
+            .iter()
+            .filter_map(|w| w.parse().ok())
+            .collect();
         at += count;
         extend(&mut lines, command, &n);
     }
@@ -74,14 +80,22 @@ fn extend(lines: &mut Vec<Line>, command: &str, n: &[f32]) {
             .map(|t| {
                 let s = 1.0 - t;
                 let b = |p: [f32; 4]| {
-                    s * s * s * p[0] + 3.0 * s * s * t * p[1] + 3.0 * s * t * t * p[2] + t * t * t * p[3]
+                    s * s * s * p[0]
+                        + 3.0 * s * s * t * p[1]
+                        + 3.0 * s * t * t * p[2]
+                        + t * t * t * p[3]
                 };
                 (b([x0, x1, x2, x]), b([y0, y1, y2, y]))
             })
             .collect(),
         ("O", &[cx, cy, rx, ry]) => {
             let points = (0..28).map(|i| TAU * i as f32 / 28.0);
-            lines.push((points.map(|a| (cx + rx * a.cos(), cy + ry * a.sin())).collect(), true));
+            lines.push((
+                points
+                    .map(|a| (cx + rx * a.cos(), cy + ry * a.sin()))
+                    .collect(),
+                true,
+            ));
             return;
         }
         ("R", &[x, y, w, h]) => {
@@ -111,7 +125,11 @@ struct Pose {
 impl Pose {
     fn draw(item: &Item, hand: Hand, rng: &mut Rng) -> Self {
         let turn = item.thing.max_turn().to_radians();
-        let turn = if turn > 3.0 && rng.random_bool(0.4) { 0.0 } else { turn };
+        let turn = if turn > 3.0 && rng.random_bool(0.4) {
+            0.0
+        } else {
+            turn
+        };
         let free = match hand {
             Hand::Clean => 0.10,
             Hand::Loose => 0.14,
@@ -147,7 +165,10 @@ impl Pose {
         let (sin, cos) = self.turn.sin_cos();
         let (p, q) = (p * cos - q * sin, p * sin + q * cos);
         let half = item.extent * size / 2.0;
-        (item.centre.0 * size + p * half, item.centre.1 * size + q * half)
+        (
+            item.centre.0 * size + p * half,
+            item.centre.1 * size + q * half,
+        )
     }
 
     /// A hand that shakes, in the box of 100.
@@ -160,7 +181,11 @@ impl Pose {
     }
 }
 
-fn path(lines: &[Line], place: impl Fn((f32, f32), f32) -> (f32, f32), close: bool) -> Option<Path> {
+fn path(
+    lines: &[Line],
+    place: impl Fn((f32, f32), f32) -> (f32, f32),
+    close: bool,
+) -> Option<Path> {
     let mut builder = PathBuilder::new();
     for (stroke, (points, closed)) in lines.iter().enumerate() {
         for (i, &point) in points.iter().enumerate() {
@@ -205,12 +230,14 @@ impl Canvas<'_> {
             line_join: LineJoin::Round,
             ..Stroke::default()
         };
-        self.pixels.stroke_path(path, &paint(rgb), &stroke, Transform::identity(), None);
+        self.pixels
+            .stroke_path(path, &paint(rgb), &stroke, Transform::identity(), None);
     }
 
     fn fill(&mut self, path: &Path, rgb: Rgb) {
         let transform = Transform::identity();
-        self.pixels.fill_path(path, &paint(rgb), FillRule::EvenOdd, transform, None);
+        self.pixels
+            .fill_path(path, &paint(rgb), FillRule::EvenOdd, transform, None);
     }
 
     /// Fills a body with the pattern of the style.
@@ -221,7 +248,10 @@ impl Canvas<'_> {
         };
         mask.fill_path(path, FillRule::EvenOdd, true, Transform::identity());
         let bounds = path.bounds();
-        let (cx, cy) = ((bounds.left() + bounds.right()) / 2.0, (bounds.top() + bounds.bottom()) / 2.0);
+        let (cx, cy) = (
+            (bounds.left() + bounds.right()) / 2.0,
+            (bounds.top() + bounds.bottom()) / 2.0,
+        );
         let reach = bounds.width().max(bounds.height());
         let (step, width) = match self.style.fill {
             Fill::Striped => (extent * 0.17, extent * 0.08),
@@ -257,10 +287,20 @@ impl Canvas<'_> {
         };
         let transform = Transform::identity();
         if self.style.fill == Fill::Dotted {
-            self.pixels.fill_path(&lines, &paint(rgb), FillRule::Winding, transform, Some(&mask));
+            self.pixels.fill_path(
+                &lines,
+                &paint(rgb),
+                FillRule::Winding,
+                transform,
+                Some(&mask),
+            );
         } else {
-            let stroke = Stroke { width, ..Stroke::default() };
-            self.pixels.stroke_path(&lines, &paint(rgb), &stroke, transform, Some(&mask));
+            let stroke = Stroke {
+                width,
+                ..Stroke::default()
+            };
+            self.pixels
+                .stroke_path(&lines, &paint(rgb), &stroke, transform, Some(&mask));
         }
     }
 
@@ -278,14 +318,26 @@ impl Canvas<'_> {
         let angle = rng.random_range(0.0..3.1);
         let outline = hand != Hand::Clean || rng.random_bool(0.3);
         let dark = difference(rgb, [0, 0, 0]) < 0.45;
-        let contrast = if dark { mix(rgb, [255, 255, 255], 0.75) } else { mix(rgb, [0, 0, 0], 0.7) };
-        let edge = if rng.random_bool(0.5) || dark { rgb } else { mix(rgb, [0, 0, 0], 0.4) };
+        let contrast = if dark {
+            mix(rgb, [255, 255, 255], 0.75)
+        } else {
+            mix(rgb, [0, 0, 0], 0.7)
+        };
+        let edge = if rng.random_bool(0.5) || dark {
+            rgb
+        } else {
+            mix(rgb, [0, 0, 0], 0.4)
+        };
         let pale = mix(rgb, self.ground, 0.82);
         let plain = self.style.fill == Fill::Plain;
         for part in item.thing.parts() {
             let (kind, lines) = outlines(part);
             let place = |point, stroke: f32| {
-                pose.place(item, size, pose.shaken(point, if hand == Hand::Mouse { stroke } else { 0.0 }))
+                pose.place(
+                    item,
+                    size,
+                    pose.shaken(point, if hand == Hand::Mouse { stroke } else { 0.0 }),
+                )
             };
             let Some(path) = path(&lines, place, hand != Hand::Mouse) else {
                 continue;
@@ -300,7 +352,11 @@ impl Canvas<'_> {
                 'B' => {
                     // Bodies hide what lies behind them.
                     if hand != Hand::Mouse {
-                        let back = if self.style.fill == Fill::Outlined { self.ground } else { pale };
+                        let back = if self.style.fill == Fill::Outlined {
+                            self.ground
+                        } else {
+                            pale
+                        };
                         self.fill(&path, back);
                     }
                     if self.style.fill != Fill::Outlined {
@@ -328,7 +384,11 @@ fn ground(scene: &Scene, rng: &mut Rng) -> (Rgb, Option<Rgb>) {
     }
     let base = match rng.random_range(0..100) {
         0..35 => [255, 255, 255],
-        35..55 => [rng.random_range(240..=255), rng.random_range(236..=252), rng.random_range(222..=246)],
+        35..55 => [
+            rng.random_range(240..=255),
+            rng.random_range(236..=252),
+            rng.random_range(222..=246),
+        ],
         55..85 => std::array::from_fn(|_| rng.random_range(196..=250)),
         85..93 => std::array::from_fn(|_| rng.random_range(120..=200)),
         _ => std::array::from_fn(|_| rng.random_range(14..=60)),
@@ -376,7 +436,9 @@ fn drawn(scene: &Scene, size: u32) -> Option<Pixmap> {
 
 /// The picture, `[size, size, 3]` bytes.
 pub fn render(scene: &Scene, size: u32) -> Vec<u8> {
-    let pixels = drawn(scene, size).map(|pixmap| pixmap.take()).unwrap_or_default();
+    let pixels = drawn(scene, size)
+        .map(|pixmap| pixmap.take())
+        .unwrap_or_default();
     let pixels = pixels.as_chunks::<4>().0;
     pixels.iter().flat_map(|&[r, g, b, _]| [r, g, b]).collect()
 }

@@ -148,7 +148,11 @@ impl Sampler {
         let items = sides.map(|((thing, colour), (extent, along, across))| Item {
             thing,
             colour,
-            centre: if horizontal { (along, across) } else { (across, along) },
+            centre: if horizontal {
+                (along, across)
+            } else {
+                (across, along)
+            },
             extent,
         });
         self.scene(items.to_vec(), Some(relation))

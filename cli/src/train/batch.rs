@@ -1,0 +1,170 @@
+//! Batches of pictures and captions of the world.
+
+use plume_core::image::{Preprocess, Rgb8};
+use plume_core::tokens::{Tokenizer, Tokens};
+use rand::Rng as _;
+use rand::seq::IndexedRandom;
+
+use crate::world::{
+    Colour, Sampler, Scene, Split, attributes_swapped, caption, render, swapped_caption,
+};
+
+/// What one step learns from.
+pub struct Batch {
+    /// `[n, size, size, 3]`, prepared.
+    pub pixels: Vec<f32>,
+    /// `n` true captions, then the false ones.
+    pub texts: Vec<Tokens>,
+    /// For each false caption the picture that it is true of after all, if it
+    /// is in the batch.
+    pub excused: Vec<Option<usize>>,
+    /// Number of pictures.
+    pub n: usize,
+}
+
+/// How a batch is made up.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Mix {
+    /// Single things that share one colour: told apart by shape alone.
+    pub one_colour: usize,
+    /// Single things of any colour.
+    pub any_colour: usize,
+    /// Two things, each scene beside the one with the places exchanged.
+    pub pairs: usize,
+    /// Two to four of one kind.
+    pub several: usize,
+}
+
+impl Mix {
+    /// Pictures in a batch.
+    pub fn total(&self) -> usize {
+        self.one_colour + self.any_colour + 2 * self.pairs + self.several
+    }
+}
+
+/// Draws batches.
+pub struct Batches<'a> {
+    sampler: Sampler,
+    mix: Mix,
+    tokenizer: &'a Tokenizer,
+    preprocess: &'a Preprocess,
+}
+
+impl<'a> Batches<'a> {
+    /// The batch of this step: the seed and the step decide everything, so
+    /// that a resumed run sees what an unbroken one would have.
+    pub fn at(
+        seed: u64,
+        step: usize,
+        mix: Mix,
+        tokenizer: &'a Tokenizer,
+        preprocess: &'a Preprocess,
+    ) -> Self {
+        let sampler = Sampler::new(
+            Split::Train,
+            seed.wrapping_mul(0x9e37_79b9) ^ (step as u64) << 20,
+        );
+        Self {
+            sampler,
+            mix,
+            tokenizer,
+            preprocess,
+        }
+    }
+
+    fn scenes(&mut self) -> Vec<Scene> {
+        let mut scenes: Vec<Scene> = Vec::with_capacity(self.mix.total());
+        let colour = Colour::ALL.choose(self.sampler.rng()).copied();
+        for i in 0..self.mix.one_colour + self.mix.any_colour {
+            let colour = colour.filter(|_| i < self.mix.one_colour);
+            // The same thing in the same colour twice would make a true
+            // caption count as false; after some tries it may.
+            let mut scene = self.sampler.one(colour);
+            for _ in 0..30 {
+                let same = |other: &Scene| {
+                    let (a, b) = (&other.items[0], &scene.items[0]);
+                    (a.thing, a.colour) == (b.thing, b.colour)
+                };
+                if !scenes.iter().any(same) {
+                    break;
+                }
+                scene = self.sampler.one(colour);
+            }
+            scenes.push(scene);
+        }
+        for _ in 0..self.mix.pairs {
+            let scene = self.sampler.pair();
+            let exchanged = self.sampler.exchanged(&scene);
+            scenes.extend([scene, exchanged]);
+        }
+        scenes.extend((0..self.mix.several).map(|_| self.sampler.several()));
+        scenes
+    }
+
+    /// Draws it.
+    ///
+    /// # Errors
+    /// Where a caption cannot be encoded.
+    pub fn draw(mut self) -> anyhow::Result<Batch> {
+        let scenes = self.scenes();
+        let singles = self.mix.one_colour + self.mix.any_colour;
+        let mut pixels = Vec::new();
+        let mut captions = Vec::with_capacity(scenes.len() * 2);
+        for (i, scene) in scenes.iter().enumerate() {
+            pixels.extend(photograph(scene, self.preprocess, &mut self.sampler)?);
+            // A thing that is in the batch in several colours must be told by colour.
+            let thing = scene.items[0].thing;
+            let twice = scenes[..singles]
+                .iter()
+                .filter(|s| s.items[0].thing == thing)
+                .count()
+                > 1;
+            let colour = i < singles && twice;
+            captions.push(caption(scene, colour, self.sampler.rng()));
+        }
+        let n = scenes.len();
+        let mut excused = Vec::new();
+        for i in singles..singles + 2 * self.mix.pairs {
+            let partner = singles + ((i - singles) ^ 1);
+            captions.push(swapped_caption(&scenes[i], false, self.sampler.rng()));
+            excused.push(Some(partner));
+            let [a, b] = scenes[i].items.as_slice() else {
+                continue;
+            };
+            if a.colour != b.colour && i % 2 == 0 {
+                captions.push(attributes_swapped(&scenes[i], self.sampler.rng()));
+                excused.push(None);
+            }
+        }
+        let texts = captions.iter().map(|text| self.tokenizer.encode(text));
+        Ok(Batch {
+            pixels,
+            texts: texts.collect::<Result<_, _>>()?,
+            excused,
+            n,
+        })
+    }
+}
+
+/// A random square crop of a drawing of random size, prepared as a person's
+/// picture would be: CLIP's only augmentation (§2.5).
+fn photograph(
+    scene: &Scene,
+    preprocess: &Preprocess,
+    sampler: &mut Sampler,
+) -> anyhow::Result<Vec<f32>> {
+    let rng = sampler.rng();
+    let size: u32 = rng.random_range(72..=136);
+    let side = (size as f32 * rng.random_range(0.9..=1.0)) as usize;
+    let (x, y) = (
+        rng.random_range(0..=size as usize - side),
+        rng.random_range(0..=size as usize - side),
+    );
+    let whole = render(scene, size);
+    let rows = whole.chunks_exact(size as usize * 3).skip(y).take(side);
+    let crop: Vec<u8> = rows
+        .flat_map(|row| &row[x * 3..(x + side) * 3])
+        .copied()
+        .collect();
+    Ok(preprocess.apply(&Rgb8::new(side as u32, side as u32, crop)?))
+}

@@ -1,0 +1,138 @@
+//! The model card and the curve of the loss.
+
+use plume_core::config::ClipConfig;
+
+use super::Recipe;
+use super::eval::Figures;
+
+/// The loss against the step, as SVG: every step thin, a running mean bold.
+pub fn plot(csv: &str) -> String {
+    let losses: Vec<f32> = csv
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split(',').nth(3)?.parse().ok())
+        .collect();
+    let (width, height, margin) = (640.0, 320.0, 40.0);
+    let most = losses.iter().copied().fold(1.0, f32::max);
+    let x = |i: usize| margin + (width - 2.0 * margin) * i as f32 / losses.len().max(2) as f32;
+    let y = |loss: f32| height - margin - (height - 2.0 * margin) * loss / most;
+    let line = |points: &mut dyn Iterator<Item = (usize, f32)>| -> String {
+        let points: Vec<String> = points
+            .map(|(i, l)| format!("{:.1},{:.1}", x(i), y(l)))
+            .collect();
+        points.join(" ")
+    };
+    let every = line(
+        &mut losses
+            .iter()
+            .copied()
+            .enumerate()
+            .step_by((losses.len() / 800).max(1)),
+    );
+    let window = (losses.len() / 40).max(1);
+    let mean = |chunk: &[f32]| chunk.iter().sum::<f32>() / chunk.len() as f32;
+    let smooth = line(
+        &mut losses
+            .chunks(window)
+            .enumerate()
+            .map(|(i, chunk)| (i * window + chunk.len() / 2, mean(chunk))),
+    );
+    format!(
+        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">
+<rect width="{width}" height="{height}" fill="#fff"/>
+<path d="M{margin} {margin}V{bottom}H{right}" fill="none" stroke="#888"/>
+<text x="{margin}" y="{label}">0</text><text x="{right}" y="{label}" text-anchor="end">step {steps}</text>
+<text x="4" y="{margin}">{most:.1}</text><text x="4" y="{bottom}">0</text><text x="{margin}" y="24">contrastive loss</text>
+<polyline points="{every}" fill="none" stroke="#bcd" stroke-width="1"/>
+<polyline points="{smooth}" fill="none" stroke="#247" stroke-width="2"/>
+</svg>
+"##,
+        bottom = height - margin,
+        right = width - margin,
+        label = height - 20.0,
+        steps = losses.len(),
+    )
+}
+
+/// The model card.
+pub fn card(
+    recipe: &Recipe,
+    config: &ClipConfig,
+    seconds: f64,
+    seen: &Figures,
+    held_out: &Figures,
+    command: &str,
+) -> String {
+    let row = |name: &str, chance: &str, pick: &dyn Fn(&Figures) -> f32| {
+        format!(
+            "| {name} | {:.1} | {:.1} | {chance} |",
+            pick(seen) * 100.0,
+            pick(held_out) * 100.0
+        )
+    };
+    let rows = [
+        row("thing, of 40", "2.5", &|f| f.things),
+        row("thing, drawn as with a mouse", "2.5", &|f| {
+            f.things_by_mouse
+        }),
+        row("colour, of 10", "10", &|f| f.colours),
+        row("count, of 1 to 4", "25", &|f| f.counts),
+        row("relation, against the swapped caption", "50", &|f| {
+            f.relations
+        }),
+        row("relation, of left, right, above, below", "25", &|f| {
+            f.relation_of_four
+        }),
+    ]
+    .join("\n");
+    let mix = recipe.mix;
+    format!(
+        "# The demo CLIP
+
+A CLIP trained from scratch by Plume on drawings that Plume makes itself. It knows forty things in
+ten colours, drawn in many hands, alone, in twos and up to four of a kind. It knows nothing of
+photographs: for those load a published checkpoint.
+
+| top-1, % (1,000 drawings a row) | combinations seen | held out | chance |
+|---|---|---|---|
+{rows}
+
+Held out means never trained on: for every thing one colour, and a seventh of the ordered pairs of
+things.
+
+- **Model**: {image} × {image} pixels, four convolutions to a grid of {grid} × {grid}, {vl} transformer
+  layers of width {vw} with a class token; text {tl} causal layers of width {tw}, {vocab} tokens, read
+  at the end token; {embed} dimensions shared.
+- **Training**: symmetric cross-entropy with learned temperature; {steps} steps of {batch} drawings,
+  AdamW {rate:e} ({b1}, {b2}), decay {decay} on matrices, warm-up {warm}, cosine, random square crops.
+  Each batch: {one} single things of one colour, {any} of any colour, {pairs} pairs each beside the
+  scene with the places exchanged, {several} groups. Pictures of pairs also choose against their
+  caption with the places or the colours swapped.
+- **Time**: {minutes:.0} minutes on two cores of an AMD EPYC processor.
+- **Made by** `{command}`; the seed decides drawings, captions and weights.
+- **Licence**: MIT or Apache-2.0, as Plume; drawings and captions are Plume's own.
+
+![loss](loss.svg)
+",
+        image = config.vision.image_size,
+        grid = config.vision.grid(),
+        vl = config.vision.transformer.layers,
+        vw = config.vision.transformer.width,
+        tl = config.text.transformer.layers,
+        tw = config.text.transformer.width,
+        vocab = config.text.vocab_size,
+        embed = config.embed_dim,
+        steps = recipe.steps,
+        batch = mix.total(),
+        rate = recipe.optimizer.rate,
+        b1 = recipe.optimizer.beta_1,
+        b2 = recipe.optimizer.beta_2,
+        decay = recipe.optimizer.decay,
+        warm = recipe.warm_up,
+        one = mix.one_colour,
+        any = mix.any_colour,
+        pairs = mix.pairs,
+        several = mix.several,
+        minutes = seconds / 60.0,
+    )
+}

@@ -1,0 +1,386 @@
+//! Training CLIP from scratch on the world of drawings.
+
+pub mod batch;
+pub mod card;
+pub mod eval;
+pub mod step;
+pub mod tokenizer;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use candle_core::{DType, Tensor};
+use indicatif::{ProgressBar, ProgressStyle};
+use plume_core::backend::Activation;
+use plume_core::checkpoint::{Checkpoint, Init, Source};
+use plume_core::config::{
+    ClipConfig, ConvConfig, StemConfig, TextConfig, TransformerConfig, VisionConfig,
+};
+use plume_core::cpu::{Candle, Parameters};
+use plume_core::image::Preprocess;
+use plume_core::models::clip::Clip;
+use plume_core::tasks::classify::Classifier;
+use plume_core::tokens::Tokenizer;
+use serde::{Deserialize, Serialize};
+
+use crate::world::{Sampler, Split, caption};
+use batch::{Batch, Batches, Mix};
+use step::{AdamW, AdamWConfig, gradients, schedule};
+
+/// Everything that decides a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Recipe {
+    /// Decides weights, pictures and captions.
+    pub seed: u64,
+    /// Steps of the schedule.
+    pub steps: usize,
+    /// Steps until the peak rate.
+    pub warm_up: usize,
+    /// The make-up of a batch.
+    pub mix: Mix,
+    /// The optimiser.
+    pub optimizer: AdamWConfig,
+    /// Merges of the tokenizer.
+    pub merges: usize,
+}
+
+impl Recipe {
+    /// The demo model's.
+    pub fn demo(seed: u64, steps: usize) -> Self {
+        Self {
+            seed,
+            steps,
+            warm_up: 100,
+            mix: Mix {
+                one_colour: 36,
+                any_colour: 20,
+                pairs: 28,
+                several: 16,
+            },
+            optimizer: AdamWConfig {
+                rate: 1e-3,
+                beta_1: 0.9,
+                beta_2: 0.98,
+                epsilon: 1e-6,
+                decay: 0.02,
+                clip: 1.0,
+            },
+            merges: 700,
+        }
+    }
+}
+
+/// The sizes of the demo model.
+fn demo_config(vocab_size: usize) -> ClipConfig {
+    let transformer = |layers| TransformerConfig {
+        width: 128,
+        layers,
+        heads: 4,
+        mlp_width: 512,
+        activation: Activation::Gelu,
+        layer_norm_eps: 1e-5,
+    };
+    let conv = |channels, stride| ConvConfig { channels, stride };
+    ClipConfig {
+        embed_dim: 128,
+        vision: VisionConfig {
+            image_size: 64,
+            stem: StemConfig::Conv {
+                convs: vec![conv(24, 2), conv(48, 2), conv(96, 2), conv(96, 1)],
+            },
+            transformer: transformer(2),
+        },
+        text: TextConfig {
+            context: 32,
+            vocab_size,
+            transformer: transformer(2),
+        },
+    }
+}
+
+/// The preparation that goes with the demo model.
+const PREPROCESSOR: &str = r#"{
+  "do_resize": true,
+  "size": {"shortest_edge": 64},
+  "resample": 3,
+  "do_center_crop": true,
+  "crop_size": {"height": 64, "width": 64},
+  "do_rescale": true,
+  "rescale_factor": 0.00392156862745098,
+  "do_normalize": true,
+  "image_mean": [0.5, 0.5, 0.5],
+  "image_std": [0.5, 0.5, 0.5],
+  "do_convert_rgb": true
+}
+"#;
+
+/// A run and the folder it keeps itself in.
+pub struct Run {
+    folder: PathBuf,
+    recipe: Recipe,
+    config: ClipConfig,
+    tokenizer_json: String,
+    clip: Clip<Candle>,
+    parameters: Parameters,
+    optimizer: AdamW,
+}
+
+/// What a resumed run starts from.
+#[derive(Serialize, Deserialize)]
+struct State {
+    step: usize,
+    seconds: f64,
+    recipe: Recipe,
+}
+
+fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
+    fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn model_on(config: &ClipConfig, source: &dyn Source) -> Result<(Clip<Candle>, Parameters)> {
+    let (device, parameters) = Candle::training();
+    Ok((Clip::load(&device, config, source)?, parameters))
+}
+
+impl Run {
+    /// Begins anew.
+    ///
+    /// # Errors
+    /// Where the folder cannot be written.
+    pub fn begin(folder: &Path, recipe: Recipe) -> Result<Self> {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let mut sampler = Sampler::new(Split::Train, recipe.seed);
+        let captions = (0..40_000).map(|i| {
+            let scene = match i % 3 {
+                0 => sampler.one(None),
+                1 => sampler.pair(),
+                _ => sampler.several(),
+            };
+            caption(&scene, false, sampler.rng())
+        });
+        let tokenizer_json = tokenizer::train(captions, recipe.merges)?;
+        let vocab_size = Tokenizer::from_json(tokenizer_json.as_bytes(), 32)?.vocab_size();
+        let config = demo_config(vocab_size);
+        let init = Init::new(config.clone(), recipe.seed);
+        let (clip, parameters) = model_on(&config, &init)?;
+        write(
+            &folder.join("config.json"),
+            serde_json::to_string_pretty(&config.to_json())? + "\n",
+        )?;
+        write(&folder.join("tokenizer.json"), &tokenizer_json)?;
+        write(&folder.join("preprocessor_config.json"), PREPROCESSOR)?;
+        write(
+            &folder.join("loss.csv"),
+            "step,seconds,rate,loss,scale,norm\n",
+        )?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            recipe,
+            config,
+            tokenizer_json,
+            clip,
+            parameters,
+            optimizer: AdamW::new(),
+        })
+    }
+
+    /// Goes on where a run in this folder stopped; returns the seconds it had
+    /// taken.
+    ///
+    /// # Errors
+    /// Where the folder holds no run.
+    pub fn resume(folder: &Path) -> Result<(Self, f64)> {
+        let state: State = serde_json::from_str(&read(&folder.join("state.json"))?)?;
+        let config = plume_core::checkpoint::clip_config(&read(&folder.join("config.json"))?)?;
+        let weights = fs::read(folder.join("weights.safetensors"))?;
+        let (clip, parameters) = model_on(&config, &Checkpoint::open(Box::new(weights))?)?;
+        let moments = folder.join("optimizer.safetensors");
+        let moments = candle_core::safetensors::load(moments, &candle_core::Device::Cpu)?;
+        let run = Self {
+            folder: folder.to_owned(),
+            recipe: state.recipe,
+            config,
+            tokenizer_json: read(&folder.join("tokenizer.json"))?,
+            clip,
+            parameters,
+            optimizer: AdamW::restore(state.step, &moments)?,
+        };
+        Ok((run, state.seconds))
+    }
+
+    fn tokenizer(&self) -> Result<Tokenizer> {
+        let context = self.config.text.context;
+        Ok(Tokenizer::from_json(
+            self.tokenizer_json.as_bytes(),
+            context,
+        )?)
+    }
+
+    fn preprocess(&self) -> Result<Preprocess> {
+        Ok(Preprocess::from_json(
+            PREPROCESSOR,
+            self.config.vision.image_size,
+        )?)
+    }
+
+    /// Trains to the end of the schedule; `before` seconds were spent already.
+    ///
+    /// # Errors
+    /// Where the computation or the disk fails.
+    pub fn train(&mut self, before: f64) -> Result<()> {
+        let start = Instant::now();
+        let (tokenizer, preprocess) = (self.tokenizer()?, self.preprocess()?);
+        let (seed, mix, steps) = (self.recipe.seed, self.recipe.mix, self.recipe.steps);
+        let first = self.optimizer.step;
+        let bar = ProgressBar::new(steps as u64).with_position(first as u64);
+        bar.set_style(ProgressStyle::with_template(
+            "{pos}/{len} steps {wide_bar} {msg} {elapsed}/{eta}",
+        )?);
+        // Batches are drawn one ahead of the step that uses them.
+        std::thread::scope(|scope| -> Result<()> {
+            let (send, receive) = std::sync::mpsc::sync_channel::<Result<Batch>>(3);
+            let (tokenizer, preprocess) = (&tokenizer, &preprocess);
+            scope.spawn(move || {
+                for step in first..steps {
+                    let batch = Batches::at(seed, step, mix, tokenizer, preprocess).draw();
+                    if send.send(batch).is_err() {
+                        return;
+                    }
+                }
+            });
+            for batch in receive {
+                let seconds = || before + start.elapsed().as_secs_f64();
+                let loss = self.step(&batch?, seconds())?;
+                bar.set_position(self.optimizer.step as u64);
+                bar.set_message(format!("loss {loss:.3}"));
+                if self.optimizer.step.is_multiple_of(200) || self.optimizer.step == steps {
+                    self.keep(seconds())?;
+                    self.measure(200)?;
+                }
+            }
+            Ok(())
+        })?;
+        bar.finish();
+        Ok(())
+    }
+
+    fn step(&mut self, batch: &Batch, seconds: f64) -> Result<f32> {
+        let recipe = &self.recipe;
+        let step = self.optimizer.step;
+        let rate = schedule(step, recipe.steps, recipe.warm_up, recipe.optimizer.rate);
+        let parameters = self.parameters.all();
+        let (loss, gradients) = gradients(&self.clip, &parameters, batch)?;
+        let norm = self
+            .optimizer
+            .update(&parameters, &gradients, &recipe.optimizer, rate)?;
+        let scale: f32 = self.clip.logit_scale.buffer().exp()?.to_vec1::<f32>()?[0];
+        let mut log = fs::OpenOptions::new()
+            .append(true)
+            .open(self.folder.join("loss.csv"))?;
+        writeln!(
+            log,
+            "{},{seconds:.1},{rate:.3e},{loss:.4},{scale:.2},{norm:.3}",
+            step + 1
+        )?;
+        Ok(loss)
+    }
+
+    /// Writes everything a resumed run needs; the old state stands until the
+    /// new one is whole.
+    fn keep(&self, seconds: f64) -> Result<()> {
+        let weights: HashMap<String, Tensor> = self
+            .parameters
+            .all()
+            .into_iter()
+            .map(|(name, var)| (name, var.as_tensor().clone()))
+            .collect();
+        let moments: HashMap<String, Tensor> = self.optimizer.save()?.into_iter().collect();
+        let state = State {
+            step: self.optimizer.step,
+            seconds,
+            recipe: self.recipe.clone(),
+        };
+        for (name, tensors) in [("weights", weights), ("optimizer", moments)] {
+            let new = self.folder.join(format!("{name}.new"));
+            candle_core::safetensors::save(&tensors, &new)?;
+            fs::rename(new, self.folder.join(format!("{name}.safetensors")))?;
+        }
+        write(
+            &self.folder.join("state.json"),
+            serde_json::to_string_pretty(&state)?,
+        )
+    }
+
+    /// The model as it stands, for use.
+    fn classifier(&self) -> Result<Classifier<Candle>> {
+        let weights = fs::read(self.folder.join("weights.safetensors"))?;
+        let checkpoint = Checkpoint::open(Box::new(weights))?;
+        let clip = Clip::load(&Candle::new(), &self.config, &checkpoint)?;
+        Ok(Classifier::new(
+            clip,
+            self.tokenizer()?,
+            self.preprocess()?,
+        )?)
+    }
+
+    /// Appends the figures of now to `figures.jsonl`.
+    fn measure(&self, n: usize) -> Result<()> {
+        let mut classifier = self.classifier()?;
+        let step = self.optimizer.step;
+        let seen = eval::figures(&mut classifier, Split::Train, n)?;
+        let held_out = eval::figures(&mut classifier, Split::HeldOut, n)?;
+        let line = serde_json::json!({"step": step, "seen": seen, "held_out": held_out});
+        let path = self.folder.join("figures.jsonl");
+        let mut log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)?;
+        writeln!(log, "{line}")?;
+        Ok(())
+    }
+
+    /// Writes the finished model, in f16, with its card and its curve.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn publish(&self, out: &Path, command: &str) -> Result<()> {
+        fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+        let halves: HashMap<String, Tensor> = self
+            .parameters
+            .all()
+            .into_iter()
+            .map(|(name, var)| {
+                let matrix = var.dims().len() == 2 && !name.ends_with("positional_embedding");
+                let kind = if matrix { DType::F16 } else { DType::F32 };
+                Ok((name, var.to_dtype(kind)?))
+            })
+            .collect::<Result<_>>()?;
+        candle_core::safetensors::save(&halves, out.join("model.safetensors"))?;
+        for name in ["config.json", "tokenizer.json", "preprocessor_config.json"] {
+            fs::copy(self.folder.join(name), out.join(name))?;
+        }
+        let log = read(&self.folder.join("loss.csv"))?;
+        write(&out.join("loss.svg"), card::plot(&log))?;
+        let mut classifier = self.classifier()?;
+        let seen = eval::figures(&mut classifier, Split::Train, 1000)?;
+        let held_out = eval::figures(&mut classifier, Split::HeldOut, 1000)?;
+        let state: State = serde_json::from_str(&read(&self.folder.join("state.json"))?)?;
+        let text = card::card(
+            &self.recipe,
+            &self.config,
+            state.seconds,
+            &seen,
+            &held_out,
+            command,
+        );
+        write(&out.join("README.md"), text)
+    }
+}
