@@ -1,2 +1,6 @@
-//! Entry of the page.
-fn main() {}
+//! The page.
+
+fn main() {
+    console_error_panic_hook::set_once();
+    leptos::mount::mount_to_body(plume_app::ui::App);
+}

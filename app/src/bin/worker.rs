@@ -1,2 +1,6 @@
-//! Entry of the worker.
-fn main() {}
+//! The worker: everything that computes.
+
+fn main() {
+    console_error_panic_hook::set_once();
+    plume_app::worker::start();
+}

@@ -1,0 +1,166 @@
+//! What the page knows. All of it is plain data in signals; the pictures' bytes
+//! lie in [`super::client`].
+
+use leptos::prelude::*;
+
+use crate::protocol::{Device, Loaded, PictureId, Scores, Timings};
+
+/// How far a picture is.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Status {
+    /// It waits, or is being computed.
+    Busy,
+    /// Its scores, by the labels they are of.
+    Ready {
+        labels: Vec<String>,
+        scores: Scores,
+        timings: Timings,
+    },
+    /// Why not, and what to do.
+    Failed(String),
+    /// The person did not want to wait.
+    Cancelled,
+}
+
+/// A picture on the page.
+#[derive(Clone, PartialEq)]
+pub(super) struct Picture {
+    pub(super) id: PictureId,
+    pub(super) name: String,
+    /// An object URL.
+    pub(super) url: String,
+    pub(super) status: RwSignal<Status>,
+}
+
+/// The model.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Model {
+    Loading,
+    Ready(Loaded),
+    Failed(String),
+    /// It was ready and the device is gone.
+    Lost(String),
+}
+
+/// How many pictures are shown.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum View {
+    Cards,
+    Matrix,
+}
+
+/// The store.
+#[derive(Clone, Copy)]
+pub(super) struct Store {
+    pub(super) model: RwSignal<Model>,
+    pub(super) device: RwSignal<Device>,
+    pub(super) pictures: RwSignal<Vec<Picture>>,
+    pub(super) labels: RwSignal<Vec<String>>,
+    pub(super) templates: RwSignal<Vec<String>>,
+    /// Use every template and average; else the first alone.
+    pub(super) ensemble: RwSignal<bool>,
+    /// Lowest cosine that counts as a fit.
+    pub(super) threshold: RwSignal<f32>,
+    pub(super) view: RwSignal<View>,
+    /// The picture that is shown large.
+    pub(super) open: RwSignal<Option<PictureId>>,
+    /// Told to those who do not see the page.
+    pub(super) announcement: RwSignal<String>,
+    /// Something went wrong that is not about one picture.
+    pub(super) error: RwSignal<Option<String>>,
+    /// Outcome of a self-test or measurement.
+    pub(super) report: RwSignal<String>,
+}
+
+/// The labels a new page begins with: what is in the sample drawings.
+const FIRST_LABELS: &[&str] = &[
+    "cat", "house", "fish", "tree", "star", "umbrella", "rocket", "bird",
+];
+
+/// Templates for drawings, as for photographs in CLIP's notebooks.
+pub(super) const DRAWING_TEMPLATES: &[&str] =
+    &["a {}", "a drawing of a {}", "a sketch of a {}", "this is a {}"];
+/// The seven that CLIP's authors chose from eighty, for photographs.
+pub(super) const PHOTO_TEMPLATES: &[&str] = &[
+    "a photo of a {}",
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+];
+
+pub(super) fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+impl Store {
+    pub(super) fn new() -> Self {
+        Self {
+            model: RwSignal::new(Model::Loading),
+            device: RwSignal::new(Device::Best),
+            pictures: RwSignal::new(Vec::new()),
+            labels: RwSignal::new(owned(FIRST_LABELS)),
+            templates: RwSignal::new(owned(DRAWING_TEMPLATES)),
+            ensemble: RwSignal::new(true),
+            threshold: RwSignal::new(0.2),
+            view: RwSignal::new(View::Cards),
+            open: RwSignal::new(None),
+            announcement: RwSignal::new(String::new()),
+            error: RwSignal::new(None),
+            report: RwSignal::new(String::new()),
+        }
+    }
+
+    pub(super) fn picture(&self, id: PictureId) -> Option<Picture> {
+        self.pictures
+            .with_untracked(|all| all.iter().find(|picture| picture.id == id).cloned())
+    }
+
+    /// Templates that are in use.
+    pub(super) fn used_templates(&self) -> Vec<String> {
+        let templates = self.templates.get();
+        match (self.ensemble.get(), templates.first()) {
+            (false, Some(first)) => vec![first.clone()],
+            _ => templates,
+        }
+    }
+
+    /// `(done, all)` of the pictures.
+    pub(super) fn progress(&self) -> (usize, usize) {
+        self.pictures.with(|all| {
+            let done = all.iter().filter(|p| p.status.get() != Status::Busy);
+            (done.count(), all.len())
+        })
+    }
+
+    /// Adds labels, leaving out what is there and what is empty.
+    pub(super) fn add_labels(&self, words: impl IntoIterator<Item = String>) {
+        self.labels.update(|labels| {
+            for word in words {
+                let word = word.trim().to_owned();
+                if !word.is_empty() && !labels.contains(&word) {
+                    labels.push(word);
+                }
+            }
+        });
+    }
+}
+
+pub(super) fn store() -> Store {
+    expect_context::<Store>()
+}
+
+/// The labels of one picture with their scores, best first.
+pub(super) fn ranked(labels: &[String], scores: &Scores) -> Vec<(String, f32, f32)> {
+    let numbers = scores.cosine.iter().zip(&scores.probability);
+    let mut rows: Vec<_> = labels
+        .iter()
+        .zip(numbers)
+        .map(|(label, (&cosine, &probability))| (label.clone(), cosine, probability))
+        .collect();
+    rows.sort_by(|a, b| b.1.total_cmp(&a.1));
+    rows
+}

@@ -1,0 +1,130 @@
+//! Model files: those served with the page, or a person's own, read in ranges
+//! and never whole.
+
+use plume_core::checkpoint::Bytes;
+use plume_core::{Error, Result};
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{Blob, File, FileReaderSync, Response};
+
+use super::scope;
+
+/// A file of the browser's, read in ranges. Reading is synchronous, which only
+/// a worker may do.
+struct InBrowser {
+    blob: Blob,
+    reader: FileReaderSync,
+}
+
+impl Bytes for InBrowser {
+    fn len(&self) -> u64 {
+        self.blob.size() as u64
+    }
+
+    fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
+        let lost = |_: JsValue| {
+            Error::Read(
+                "the weights cannot be read any more: was the file moved or changed? Choose it again"
+                    .to_owned(),
+            )
+        };
+        let end = (offset + len as u64) as f64;
+        let slice = self
+            .blob
+            .slice_with_f64_and_f64(offset as f64, end)
+            .map_err(lost)?;
+        let buffer = self.reader.read_as_array_buffer(&slice).map_err(lost)?;
+        Ok(js_sys::Uint8Array::new(&buffer).to_vec())
+    }
+}
+
+/// The files of a model.
+pub(super) struct ModelFiles {
+    pub(super) name: String,
+    pub(super) demo: bool,
+    pub(super) config: String,
+    pub(super) tokenizer: String,
+    pub(super) preprocessor: Option<String>,
+    pub(super) weights: Box<dyn Bytes>,
+}
+
+async fn text(blob: &Blob) -> std::result::Result<String, String> {
+    let text = JsFuture::from(blob.text())
+        .await
+        .map_err(|_| "a file cannot be read any more: choose it again".to_owned())?;
+    Ok(text.as_string().unwrap_or_default())
+}
+
+impl ModelFiles {
+    /// A person's own: a `.safetensors` file among its companions.
+    ///
+    /// # Errors
+    /// Says which file is missing.
+    pub(super) async fn own(files: &JsValue) -> std::result::Result<Self, String> {
+        let files: Vec<File> = js_sys::Array::from(files)
+            .iter()
+            .map(JsCast::unchecked_into)
+            .collect();
+        let named = |name: &str| files.iter().find(|file| file.name() == name);
+        let weights = files
+            .iter()
+            .find(|file| file.name().ends_with(".safetensors"))
+            .ok_or("no .safetensors file was given")?;
+        let missing = |what: &str| {
+            format!(
+                "{what} is missing: drop it together with {}, or drop the folder that holds them",
+                weights.name()
+            )
+        };
+        let open_clip = named("open_clip_config.json");
+        let config = named("config.json").or(open_clip);
+        let config = text(config.ok_or_else(|| missing("config.json"))?).await?;
+        let tokenizer = named("tokenizer.json").ok_or_else(|| missing("tokenizer.json"))?;
+        let preprocessor = match named("preprocessor_config.json").or(open_clip) {
+            Some(file) => Some(text(file).await?),
+            None => None,
+        };
+        Ok(Self {
+            name: weights.name(),
+            demo: false,
+            config,
+            tokenizer: text(tokenizer).await?,
+            preprocessor,
+            weights: Box::new(InBrowser {
+                blob: weights.clone().into(),
+                reader: FileReaderSync::new().map_err(|_| "files cannot be read in ranges here")?,
+            }),
+        })
+    }
+
+    /// The one that is served with the page.
+    ///
+    /// # Errors
+    /// Where it cannot be fetched.
+    pub(super) async fn demo() -> std::result::Result<Self, String> {
+        let blob = |name: &'static str| async move {
+            let failed = || format!("the demo model's {name} could not be fetched: load the page again");
+            let url = format!("./demo/clip/{name}");
+            let response = JsFuture::from(scope().fetch_with_str(&url)).await;
+            let response: Response = response.map_err(|_| failed())?.unchecked_into();
+            if !response.ok() {
+                return Err(failed());
+            }
+            let blob = response.blob().map_err(|_| failed())?;
+            let blob = JsFuture::from(blob).await.map_err(|_| failed())?;
+            Ok::<Blob, String>(blob.unchecked_into())
+        };
+        let weights = blob("model.safetensors").await?;
+        Ok(Self {
+            name: "Plume's drawings".to_owned(),
+            demo: true,
+            config: text(&blob("config.json").await?).await?,
+            tokenizer: text(&blob("tokenizer.json").await?).await?,
+            preprocessor: Some(text(&blob("preprocessor_config.json").await?).await?),
+            weights: Box::new(InBrowser {
+                blob: weights,
+                reader: FileReaderSync::new().map_err(|_| "files cannot be read in ranges here")?,
+            }),
+        })
+    }
+}

