@@ -146,15 +146,19 @@ fn Notices() -> impl IntoView {
         _ => None,
     };
     let note = move || match store.model.get() {
-        Model::Ready(loaded) => loaded.note.map(|note| view! { <p class="note" id="device-note">{note}</p> }),
+        Model::Ready(loaded) => loaded
+            .note
+            .map(|note| view! { <p class="note" id="device-note">{note}</p> }),
         _ => None,
     };
-    let error = move || store.error.get().map(|message| view! {
+    let error = move || {
+        store.error.get().map(|message| view! {
         <div class="notice" role="alert" id="error">
             <p>{message}</p>
             <button type="button" class="quiet" aria-label="Dismiss" on:click=move |_| store.error.set(None)>"×"</button>
         </div>
-    });
+    })
+    };
     view! { {stopped} {note} {error} }
 }
 

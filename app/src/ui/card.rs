@@ -63,11 +63,17 @@ pub(super) fn Answer(picture: Picture) -> impl IntoView {
             }
             .into_any()
         }
-        Status::Failed(message) => view! { <p class="state failed" role="alert">{message}</p> }.into_any(),
+        Status::Failed(message) => {
+            view! { <p class="state failed" role="alert">{message}</p> }.into_any()
+        }
         Status::Ready { labels, .. } if labels.is_empty() => {
             view! { <p class="state">"Add a label to see whether it fits."</p> }.into_any()
         }
-        Status::Ready { labels, scores, timings } => {
+        Status::Ready {
+            labels,
+            scores,
+            timings,
+        } => {
             let rows = ranked(&labels, &scores);
             let threshold = store.threshold.get();
             let none = rows.first().is_none_or(|row| row.1 < threshold);

@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use leptos::prelude::*;
-use wasm_bindgen::prelude::*;
 use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::*;
 use web_sys::{Blob, File, MessageEvent, Worker};
 
 use super::store::{Model, Picture, Status, Store, ranked};
@@ -41,22 +41,25 @@ pub(super) fn start(store: Store) {
     let worker = match Worker::new("./worker_loader.js") {
         Ok(worker) => worker,
         Err(_) => {
-            let message = "this browser runs no workers: use a current Chrome, Edge, Firefox or Safari";
+            let message =
+                "this browser runs no workers: use a current Chrome, Edge, Firefox or Safari";
             store.model.set(Model::Failed(message.to_owned()));
             return;
         }
     };
-    let listener = Closure::<dyn FnMut(MessageEvent)>::new(move |message: MessageEvent| {
-        match unpack::<Event>(message.data()) {
-            Ok((event, _)) => receive(store, event),
-            Err(error) => web_sys::console::error_1(&error),
-        }
-    });
+    let listener =
+        Closure::<dyn FnMut(MessageEvent)>::new(move |message: MessageEvent| {
+            match unpack::<Event>(message.data()) {
+                Ok((event, _)) => receive(store, event),
+                Err(error) => web_sys::console::error_1(&error),
+            }
+        });
     worker.set_onmessage(Some(listener.as_ref().unchecked_ref()));
     listener.forget();
-    let crash = Closure::<dyn FnMut(web_sys::ErrorEvent)>::new(move |error: web_sys::ErrorEvent| {
-        crashed(store, &error.message());
-    });
+    let crash =
+        Closure::<dyn FnMut(web_sys::ErrorEvent)>::new(move |error: web_sys::ErrorEvent| {
+            crashed(store, &error.message());
+        });
     worker.set_onerror(Some(crash.as_ref().unchecked_ref()));
     crash.forget();
     CLIENT.with_borrow_mut(|client| {
@@ -221,7 +224,9 @@ pub(super) fn remove(store: Store, id: PictureId) {
     if let Some(picture) = store.picture(id) {
         let _ = web_sys::Url::revoke_object_url(&picture.url);
     }
-    store.pictures.update(|all| all.retain(|picture| picture.id != id));
+    store
+        .pictures
+        .update(|all| all.retain(|picture| picture.id != id));
     CLIENT.with_borrow_mut(|client| client.blobs.remove(&id));
     send(&Command::Forget { id }, &JsValue::NULL);
 }

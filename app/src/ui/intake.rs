@@ -27,7 +27,10 @@ pub(super) fn take(store: Store, files: &[File]) {
         client::load_own(store, Some(files));
         return;
     }
-    if let Some(file) = files.iter().find(|file| is(file, &[".bin", ".pt", ".gguf", ".onnx"])) {
+    if let Some(file) = files
+        .iter()
+        .find(|file| is(file, &[".bin", ".pt", ".gguf", ".onnx"]))
+    {
         store.error.set(Some(format!(
             "{} is a model of a kind that is not read: drop model.safetensors together with \
              config.json and tokenizer.json",
@@ -38,7 +41,11 @@ pub(super) fn take(store: Store, files: &[File]) {
     // A folder of pictures may hold notes and lists; a single file is told of.
     let many = files.len() > 1;
     for file in files.iter().rev() {
-        let other = !file.type_().starts_with("image/") && is(file, &[".txt", ".json", ".md", ".csv", ".html", ".ds_store"]);
+        let other = !file.type_().starts_with("image/")
+            && is(
+                file,
+                &[".txt", ".json", ".md", ".csv", ".html", ".ds_store"],
+            );
         if !(many && other) {
             client::add(store, &file.name(), file);
         }
@@ -48,14 +55,20 @@ pub(super) fn take(store: Store, files: &[File]) {
 /// Fetches a picture that the person gave the address of.
 async fn fetch(store: Store, url: String) {
     let name = url.split(['?', '#']).next().unwrap_or(&url);
-    let name = name.rsplit('/').find(|part| !part.is_empty()).unwrap_or("picture").to_owned();
+    let name = name
+        .rsplit('/')
+        .find(|part| !part.is_empty())
+        .unwrap_or("picture")
+        .to_owned();
     let refused = "that site does not let other pages read its pictures, or it cannot be reached: \
                    save the picture and drop it here";
     let response = match Request::get(&url).send().await {
         Ok(response) if response.ok() => response,
         Ok(response) => {
             let status = response.status();
-            store.error.set(Some(format!("{url}: the site answered {status}")));
+            store
+                .error
+                .set(Some(format!("{url}: the site answered {status}")));
             return;
         }
         Err(_) => {
@@ -86,22 +99,31 @@ pub(super) fn listen(store: Store, over: RwSignal<bool>) {
         );
         listener.forget();
     };
-    on("dragover", Box::new(move |event| {
-        event.prevent_default();
-        over.set(true);
-    }));
-    on("dragleave", Box::new(move |event| {
-        if event.related_target().is_none() {
+    on(
+        "dragover",
+        Box::new(move |event| {
+            event.prevent_default();
+            over.set(true);
+        }),
+    );
+    on(
+        "dragleave",
+        Box::new(move |event| {
+            if event.related_target().is_none() {
+                over.set(false);
+            }
+        }),
+    );
+    on(
+        "drop",
+        Box::new(move |event| {
+            event.prevent_default();
             over.set(false);
-        }
-    }));
-    on("drop", Box::new(move |event| {
-        event.prevent_default();
-        over.set(false);
-        if let Some(data) = event.data_transfer() {
-            spawn_local(async move { take(store, &dropped(&data).await) });
-        }
-    }));
+            if let Some(data) = event.data_transfer() {
+                spawn_local(async move { take(store, &dropped(&data).await) });
+            }
+        }),
+    );
     let paste = gloo_events::EventListener::new(&window, "paste", move |event| {
         let event: &web_sys::ClipboardEvent = event.unchecked_ref();
         let pasted = event.clipboard_data().map(|data| files(data.files()));

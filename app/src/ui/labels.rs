@@ -10,28 +10,65 @@ const PRESETS: &[(&str, &[&str])] = &[
     (
         "Drawings",
         &[
-            "cat", "house", "fish", "tree", "star", "umbrella", "rocket", "bird", "heart", "car",
-            "boat", "flower", "sun", "moon", "key", "crown", "butterfly", "mushroom", "cup", "arrow",
+            "cat",
+            "house",
+            "fish",
+            "tree",
+            "star",
+            "umbrella",
+            "rocket",
+            "bird",
+            "heart",
+            "car",
+            "boat",
+            "flower",
+            "sun",
+            "moon",
+            "key",
+            "crown",
+            "butterfly",
+            "mushroom",
+            "cup",
+            "arrow",
         ],
     ),
     (
         "Colours",
         &[
-            "red thing", "orange thing", "yellow thing", "green thing", "blue thing",
-            "purple thing", "pink thing", "brown thing", "black thing", "gray thing",
+            "red thing",
+            "orange thing",
+            "yellow thing",
+            "green thing",
+            "blue thing",
+            "purple thing",
+            "pink thing",
+            "brown thing",
+            "black thing",
+            "gray thing",
         ],
     ),
     (
         "CIFAR-10",
         &[
-            "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+            "airplane",
+            "automobile",
+            "bird",
+            "cat",
+            "deer",
+            "dog",
+            "frog",
+            "horse",
+            "ship",
+            "truck",
         ],
     ),
 ];
 
 /// Labels that were typed or pasted, apart.
 fn split(text: &str) -> Vec<String> {
-    text.split([',', '\n', ';', '\t']).map(str::to_owned).collect()
+    text.split([',', '\n', ';', '\t'])
+        .map(str::to_owned)
+        .collect()
 }
 
 #[component]
@@ -55,13 +92,19 @@ pub(super) fn Labels() -> impl IntoView {
         _ => {}
     };
     let paste = move |event: ClipboardEvent| {
-        let text = event.clipboard_data().and_then(|data| data.get_data("text").ok());
+        let text = event
+            .clipboard_data()
+            .and_then(|data| data.get_data("text").ok());
         if let Some(text) = text.filter(|text| text.contains(['\n', ',', ';', '\t'])) {
             event.prevent_default();
             store.add_labels(split(&text));
         }
     };
-    let remove = move |label: &str| store.labels.update(|all| all.retain(|other| other != label));
+    let remove = move |label: &str| {
+        store
+            .labels
+            .update(|all| all.retain(|other| other != label))
+    };
     view! {
         <section class="panel" aria-labelledby="labels-title">
             <h2 id="labels-title">"Labels"</h2>

@@ -15,7 +15,10 @@ pub(super) fn read(store: Store) {
     };
     let all = |key: &str| -> Vec<String> {
         let values = parameters.get_all(key);
-        values.iter().filter_map(|value| value.as_string()).collect()
+        values
+            .iter()
+            .filter_map(|value| value.as_string())
+            .collect()
     };
     let labels = all("label");
     if !labels.is_empty() {
@@ -36,10 +39,14 @@ pub(super) fn write(store: Store) {
     let Ok(parameters) = UrlSearchParams::new() else {
         return;
     };
-    store.labels.with(|all| all.iter().for_each(|label| parameters.append("label", label)));
-    store
-        .templates
-        .with(|all| all.iter().for_each(|template| parameters.append("template", template)));
+    store.labels.with(|all| {
+        all.iter()
+            .for_each(|label| parameters.append("label", label))
+    });
+    store.templates.with(|all| {
+        all.iter()
+            .for_each(|template| parameters.append("template", template))
+    });
     if !store.ensemble.get() {
         parameters.append("ensemble", "off");
     }

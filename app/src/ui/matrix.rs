@@ -23,12 +23,16 @@ pub(super) fn Matrix() -> impl IntoView {
             .get()
             .into_iter()
             .filter_map(|picture| match picture.status.get() {
-                Status::Ready { labels: of, scores, .. } if of == labels => Some((picture, scores)),
+                Status::Ready {
+                    labels: of, scores, ..
+                } if of == labels => Some((picture, scores)),
                 _ => None,
             })
             .collect();
         if let Order::Label(column) = order.get() {
-            let value = |scores: &crate::protocol::Scores| scores.cosine.get(column).copied().unwrap_or(0.0);
+            let value = |scores: &crate::protocol::Scores| {
+                scores.cosine.get(column).copied().unwrap_or(0.0)
+            };
             rows.sort_by(|a, b| value(&b.1).total_cmp(&value(&a.1)));
         }
         rows

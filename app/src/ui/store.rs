@@ -78,8 +78,12 @@ const FIRST_LABELS: &[&str] = &[
 ];
 
 /// Templates for drawings, as for photographs in CLIP's notebooks.
-pub(super) const DRAWING_TEMPLATES: &[&str] =
-    &["a {}", "a drawing of a {}", "a sketch of a {}", "this is a {}"];
+pub(super) const DRAWING_TEMPLATES: &[&str] = &[
+    "a {}",
+    "a drawing of a {}",
+    "a sketch of a {}",
+    "this is a {}",
+];
 /// The seven that CLIP's authors chose from eighty, for photographs.
 pub(super) const PHOTO_TEMPLATES: &[&str] = &[
     "a photo of a {}",

@@ -5,8 +5,8 @@ use plume_core::image::{Rgb8, check_size};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
-    Blob, ColorSpaceConversion, ImageBitmap, ImageBitmapOptions, ImageOrientation,
-    OffscreenCanvas, OffscreenCanvasRenderingContext2d, PremultiplyAlpha,
+    Blob, ColorSpaceConversion, ImageBitmap, ImageBitmapOptions, ImageOrientation, OffscreenCanvas,
+    OffscreenCanvasRenderingContext2d, PremultiplyAlpha,
 };
 
 use super::scope;
@@ -59,7 +59,10 @@ fn refused(error: JsValue) -> String {
     let reason = error
         .dyn_ref::<js_sys::Error>()
         .map(|error| String::from(error.message()));
-    format!("the browser could not read the picture: {}", reason.unwrap_or_default())
+    format!(
+        "the browser could not read the picture: {}",
+        reason.unwrap_or_default()
+    )
 }
 
 fn pixels(bitmap: &ImageBitmap) -> Result<Rgb8, String> {

@@ -103,7 +103,8 @@ impl ModelFiles {
     /// Where it cannot be fetched.
     pub(super) async fn demo() -> std::result::Result<Self, String> {
         let blob = |name: &'static str| async move {
-            let failed = || format!("the demo model's {name} could not be fetched: load the page again");
+            let failed =
+                || format!("the demo model's {name} could not be fetched: load the page again");
             let url = format!("./demo/clip/{name}");
             let response = JsFuture::from(scope().fetch_with_str(&url)).await;
             let response: Response = response.map_err(|_| failed())?.unchecked_into();

@@ -53,12 +53,13 @@ fn now() -> f64 {
 /// Listens for commands until the page goes away.
 pub fn start() {
     let worker = Shared::default();
-    let listener = Closure::<dyn FnMut(MessageEvent)>::new(move |message: MessageEvent| {
-        match unpack::<Command>(message.data()) {
-            Ok((command, payload)) => receive(&worker, command, payload),
-            Err(error) => web_sys::console::error_1(&error),
-        }
-    });
+    let listener =
+        Closure::<dyn FnMut(MessageEvent)>::new(move |message: MessageEvent| {
+            match unpack::<Command>(message.data()) {
+                Ok((command, payload)) => receive(&worker, command, payload),
+                Err(error) => web_sys::console::error_1(&error),
+            }
+        });
     scope().set_onmessage(Some(listener.as_ref().unchecked_ref()));
     listener.forget();
     post(&Event::Started);
@@ -68,10 +69,13 @@ fn receive(shared: &Shared, command: Command, payload: JsValue) {
     let mut worker = shared.borrow_mut();
     match command {
         Command::Cancel => {
-            let waiting = worker.inbox.iter().filter_map(|(command, _)| match command {
-                Command::Picture { id } => Some(*id),
-                _ => None,
-            });
+            let waiting = worker
+                .inbox
+                .iter()
+                .filter_map(|(command, _)| match command {
+                    Command::Picture { id } => Some(*id),
+                    _ => None,
+                });
             for id in waiting.collect::<Vec<_>>() {
                 post(&Event::Cancelled { id });
             }
@@ -183,8 +187,7 @@ async fn rescore(shared: &Shared) {
 }
 
 fn announce(worker: &Worker, id: PictureId) {
-    let (Some(session), Some((embedding, timings))) =
-        (&worker.session, worker.pictures.get(&id))
+    let (Some(session), Some((embedding, timings))) = (&worker.session, worker.pictures.get(&id))
     else {
         return;
     };

@@ -88,7 +88,11 @@ impl Session {
         on!(&self.model, c => c.preprocess())
     }
 
-    pub(super) async fn set_labels(&mut self, labels: &[String], templates: &[String]) -> Result<()> {
+    pub(super) async fn set_labels(
+        &mut self,
+        labels: &[String],
+        templates: &[String],
+    ) -> Result<()> {
         self.labels = on!(&mut self.model, c => c.labels(labels, templates).await)?;
         Ok(())
     }
