@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use plume_core::gpu::Gpu;
 use safetensors::SafeTensors;
 
 /// The root of the repository.
@@ -22,6 +23,22 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     }
     println!("skipped: no reference data at {}", found.display());
     None
+}
+
+/// The graphics processor, in software if need be. Where there is none the
+/// test says so, and fails if `PLUME_REQUIRE_GPU` is set.
+///
+/// # Panics
+/// See above.
+pub fn gpu() -> Option<Gpu> {
+    match pollster::block_on(Gpu::new()) {
+        Ok(gpu) => Some(gpu),
+        Err(error) => {
+            assert!(std::env::var_os("PLUME_REQUIRE_GPU").is_none(), "{error}");
+            println!("skipped: {error}");
+            None
+        }
+    }
 }
 
 /// f32 tensors of a safetensors file, in memory.

@@ -9,7 +9,7 @@ use plume_core::backend::Backend;
 use plume_core::cpu::Candle;
 use plume_core::image::{Family, Preprocess};
 use plume_core::tokens::Tokenizer;
-use plume_tests::{Golden, cosine, max_error, shared};
+use plume_tests::{Golden, cosine, gpu, max_error, shared};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -166,4 +166,16 @@ fn photographs_are_classified_as_by_the_reference_on_the_cpu() {
         return;
     };
     classify_photographs(&Candle::new(), &model, &photographs);
+}
+
+#[test]
+fn photographs_are_classified_as_by_the_reference_on_the_gpu() {
+    let (Some(model), Some(photographs)) =
+        (shared("ridge-clip-cifar10"), shared("images/cifar10-test"))
+    else {
+        return;
+    };
+    if let Some(gpu) = gpu() {
+        classify_photographs(&gpu, &model, &photographs);
+    }
 }

@@ -1,2 +1,87 @@
-//! Entry.
-fn main() {}
+//! `cargo xtask`: everything that is done with the repository.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use xtask::{build, check, run, serve, setup};
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  open    set up, build and serve the page on this machine
+  build   set up and build the page into dist/, for any static host
+  test    set up and run every check and every test
+  check   formatting, lints (native and wasm32) and licences
+  bench   measure natively, and the page in Chromium
+  world   draw the page's sample pictures anew
+
+Set-up installs what is missing and says so: Trunk and wasm-bindgen into the
+cache folder of Plume's tools, binaryen and (for tests) Chromium and a software
+Vulkan from the Debian archive.";
+
+fn main() -> ExitCode {
+    let command = std::env::args().nth(1).unwrap_or_default();
+    match command_named(&command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            run::say(&format!("xtask: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command_named(command: &str) -> Result<()> {
+    match command {
+        "open" => {
+            setup::for_building()?;
+            build::page()?;
+            let server = serve::Server::start(&build::dist(), 8080, "/")?;
+            let address = server.address();
+            run::say(&format!("\nPlume is at {address}  (stop with Ctrl-C)"));
+            // A machine without a desktop has no opener; the address is enough.
+            let _ = std::process::Command::new("xdg-open")
+                .arg(&address)
+                .output();
+            server.wait();
+            Ok(())
+        }
+        "build" => {
+            setup::for_building()?;
+            build::page()
+        }
+        "check" => {
+            setup::for_building()?;
+            check::all()
+        }
+        "test" => {
+            setup::for_building()?;
+            setup::for_testing()?;
+            check::all()?;
+            build::page()?;
+            run::cargo(&["test", "--no-fail-fast"])?;
+            run::say("\nxtask test: everything passed");
+            Ok(())
+        }
+        "bench" => {
+            setup::for_building()?;
+            setup::for_testing()?;
+            build::page()?;
+            run::cargo(&["run", "--release", "--bin", "plume", "--", "bench"])?;
+            run::cargo(&["test", "--test", "bench", "--", "--ignored", "--nocapture"])
+        }
+        "world" => run::cargo(&[
+            "run",
+            "--bin",
+            "plume",
+            "--",
+            "world",
+            "--samples",
+            "www/demo/samples",
+        ]),
+        "" | "help" | "--help" | "-h" => {
+            run::say(HELP);
+            Ok(())
+        }
+        other => bail!("there is no command `{other}`\n\n{HELP}"),
+    }
+}

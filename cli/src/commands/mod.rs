@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use plume_core::backend::Backend;
 use plume_core::cpu::Candle;
+use plume_core::gpu::Gpu;
 use plume_core::tasks::classify::Classifier;
 
 use crate::model::ModelFiles;
@@ -83,7 +84,10 @@ impl ModelArguments {
         let files = ModelFiles::find(&self.model)?;
         match self.device {
             Device::Cpu => pollster::block_on(job.run(files.classifier(&Candle::new())?)),
-            Device::Gpu => anyhow::bail!("the GPU is not there yet; use --device cpu"),
+            Device::Gpu => {
+                let gpu = pollster::block_on(Gpu::new())?;
+                pollster::block_on(job.run(files.classifier(&gpu)?))
+            }
         }
     }
 }

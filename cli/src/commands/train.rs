@@ -34,7 +34,7 @@ struct Clip {
     /// What decides drawings, captions and weights.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Go on with the run in --work.
+    /// Go on with the run in --work; --steps may lengthen its schedule.
     #[arg(long)]
     resume: bool,
 }
@@ -43,7 +43,7 @@ impl Train {
     pub(super) fn run(self) -> Result<()> {
         let Model::Clip(arguments) = self.model;
         let (mut run, before) = if arguments.resume {
-            Run::resume(&arguments.work)?
+            Run::resume(&arguments.work, arguments.steps)?
         } else {
             let recipe = Recipe::demo(arguments.seed, arguments.steps);
             (Run::begin(&arguments.work, recipe)?, 0.0)

@@ -192,12 +192,12 @@ impl Run {
         })
     }
 
-    /// Goes on where a run in this folder stopped; returns the seconds it had
-    /// taken.
+    /// Goes on where a run in this folder stopped, on a schedule of `steps`;
+    /// returns the seconds it had taken.
     ///
     /// # Errors
     /// Where the folder holds no run.
-    pub fn resume(folder: &Path) -> Result<(Self, f64)> {
+    pub fn resume(folder: &Path, steps: usize) -> Result<(Self, f64)> {
         let state: State = serde_json::from_str(&read(&folder.join("state.json"))?)?;
         let config = plume_core::checkpoint::clip_config(&read(&folder.join("config.json"))?)?;
         let weights = fs::read(folder.join("weights.safetensors"))?;
@@ -206,7 +206,10 @@ impl Run {
         let moments = candle_core::safetensors::load(moments, &candle_core::Device::Cpu)?;
         let run = Self {
             folder: folder.to_owned(),
-            recipe: state.recipe,
+            recipe: Recipe {
+                steps,
+                ..state.recipe
+            },
             config,
             tokenizer_json: read(&folder.join("tokenizer.json"))?,
             clip,

@@ -3,7 +3,7 @@
 use rand::Rng;
 
 /// Red, green and blue, each 0–255 (sRGB).
-pub type Rgb = [u8; 3];
+pub(super) type Rgb = [u8; 3];
 
 /// A basic colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,1 +1,227 @@
-//! The WebGPU device.
+//! The WebGPU device: the same code in the browser and on Vulkan, Metal and
+//! Direct3D 12. Operations are recorded; one read submits and waits.
+
+mod buffer;
+mod device;
+mod kernels;
+mod recorder;
+
+use std::rc::Rc;
+
+pub use buffer::Buffer;
+pub use device::Info;
+
+use crate::backend::{
+    Activation, AttentionDims, Backend, Columns, Epilogue, Span, UnfoldDims, WeightData,
+};
+use crate::{DeviceError, Result};
+use kernels::Kernel;
+use recorder::{Dispatch, Recorder, folded};
+
+/// A graphics processor.
+#[derive(Clone)]
+pub struct Gpu {
+    recorder: Rc<Recorder>,
+}
+
+/// A matrix on the device, in f32 or f16.
+#[derive(Clone)]
+pub struct GpuWeight {
+    buffer: Buffer,
+    half: bool,
+}
+
+impl Gpu {
+    /// Opens the best adapter there is.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub async fn new() -> Result<Self, DeviceError> {
+        let recorder = Recorder::new(device::open().await?)?;
+        Ok(Self {
+            recorder: Rc::new(recorder),
+        })
+    }
+
+    /// What computes, for a person.
+    pub fn info(&self) -> &Info {
+        &self.recorder.opened.info
+    }
+
+    /// Room for `len` numbers, with anything in them.
+    fn take(&self, len: usize) -> Result<Buffer, DeviceError> {
+        self.recorder.pool.take(len as u64 * 4, false)
+    }
+
+    /// Runs a kernel with one invocation for each of `len` outputs; the width
+    /// of the grid follows the parameters.
+    fn each(
+        &self,
+        kernel: &'static Kernel,
+        inputs: &[Option<&Buffer>],
+        len: usize,
+        parameters: &[u32],
+    ) -> Result<Buffer, DeviceError> {
+        let output = self.take(len)?;
+        self.each_into(kernel, inputs, &output, len, parameters)?;
+        Ok(output)
+    }
+
+    fn each_into(
+        &self,
+        kernel: &'static Kernel,
+        inputs: &[Option<&Buffer>],
+        output: &Buffer,
+        len: usize,
+        parameters: &[u32],
+    ) -> Result<(), DeviceError> {
+        let groups = folded((len as u32).div_ceil(256));
+        let mut parameters = parameters.to_vec();
+        parameters.push(groups.0 * 256);
+        self.recorder.dispatch(&Dispatch {
+            kernel,
+            variant: 0,
+            inputs,
+            output,
+            parameters: &parameters,
+            groups,
+        })
+    }
+}
+
+impl Backend for Gpu {
+    type Buffer = Buffer;
+    type Ids = Buffer;
+    type Weight = GpuWeight;
+
+    fn upload(&self, data: &[f32]) -> Result<Buffer> {
+        Ok(self.recorder.upload(bytemuck::cast_slice(data))?)
+    }
+
+    fn upload_ids(&self, ids: &[u32]) -> Result<Buffer> {
+        Ok(self.recorder.upload(bytemuck::cast_slice(ids))?)
+    }
+
+    fn parameter(&self, _name: &str, data: Vec<f32>, _shape: &[usize]) -> Result<Buffer> {
+        Ok(self.recorder.keep(bytemuck::cast_slice(&data))?)
+    }
+
+    fn weight(
+        &self,
+        name: &str,
+        data: WeightData,
+        _rows: usize,
+        _cols: usize,
+    ) -> Result<GpuWeight> {
+        let (kept, half) = match data {
+            WeightData::F32(data) => (self.recorder.keep(bytemuck::cast_slice(&data)), false),
+            WeightData::F16(mut data) => {
+                // Two to a word.
+                data.resize(data.len().next_multiple_of(2), half::f16::ZERO);
+                (self.recorder.keep(bytemuck::cast_slice(&data)), true)
+            }
+        };
+        let buffer = kept.map_err(|error| match error {
+            DeviceError::TooLarge { bytes, limit, .. } => DeviceError::TooLarge {
+                name: name.to_owned(),
+                bytes,
+                limit,
+            },
+            other => other,
+        })?;
+        Ok(GpuWeight { buffer, half })
+    }
+
+    async fn read(&self, buffer: &Buffer, len: usize) -> Result<Vec<f32>> {
+        Ok(self.recorder.read(buffer, len).await?)
+    }
+
+    fn linear(
+        &self,
+        x: &Buffer,
+        rows: usize,
+        w: &GpuWeight,
+        out_in: (usize, usize),
+        epilogue: Epilogue<'_, Buffer>,
+    ) -> Result<Buffer> {
+        Ok(kernels::linear::run(self, (x, rows), w, out_in, &epilogue)?)
+    }
+
+    fn layer_norm(
+        &self,
+        x: &Buffer,
+        rows_cols: (usize, usize),
+        weight: &Buffer,
+        bias: &Buffer,
+        eps: f32,
+    ) -> Result<Buffer> {
+        Ok(kernels::layer_norm::run(
+            self,
+            x,
+            rows_cols,
+            (weight, bias),
+            eps,
+        )?)
+    }
+
+    fn l2_normalize(&self, x: &Buffer, rows_cols: (usize, usize)) -> Result<Buffer> {
+        Ok(kernels::l2_normalize::run(self, x, rows_cols)?)
+    }
+
+    fn add(&self, x: &Buffer, len: usize, y: &Buffer, y_len: usize) -> Result<Buffer> {
+        Ok(kernels::add::run(self, (x, len), (y, y_len))?)
+    }
+
+    fn activate(&self, x: &Buffer, len: usize, activation: Activation) -> Result<Buffer> {
+        Ok(kernels::activate::run(self, x, len, activation)?)
+    }
+
+    fn attention(
+        &self,
+        q: Columns<'_, Buffer>,
+        k: Columns<'_, Buffer>,
+        v: Columns<'_, Buffer>,
+        dims: AttentionDims,
+    ) -> Result<Buffer> {
+        kernels::attention::run(self, &q, &k, &v, dims)
+    }
+
+    fn unfold(&self, x: &Buffer, dims: UnfoldDims) -> Result<Buffer> {
+        Ok(kernels::unfold::run(self, x, dims)?)
+    }
+
+    fn concat(&self, outer: usize, a: Span<'_, Buffer>, b: Span<'_, Buffer>) -> Result<Buffer> {
+        Ok(kernels::copy::concat(self, outer, &a, &b)?)
+    }
+
+    fn narrow(
+        &self,
+        x: &Buffer,
+        outer_len: (usize, usize),
+        start: usize,
+        count: usize,
+    ) -> Result<Buffer> {
+        Ok(kernels::copy::narrow(self, x, outer_len, start, count)?)
+    }
+
+    fn embed(
+        &self,
+        table: &GpuWeight,
+        (_, cols): (usize, usize),
+        ids: &Buffer,
+        n: usize,
+    ) -> Result<Buffer> {
+        let table = (&table.buffer, table.half);
+        Ok(kernels::gather::run(self, table, cols, (ids, n))?)
+    }
+
+    fn gather(
+        &self,
+        x: &Buffer,
+        (_, cols): (usize, usize),
+        ids: &Buffer,
+        n: usize,
+    ) -> Result<Buffer> {
+        Ok(kernels::gather::run(self, (x, false), cols, (ids, n))?)
+    }
+}
