@@ -5,6 +5,7 @@
 pub mod backend;
 pub mod checkpoint;
 pub mod config;
+pub mod contract;
 pub mod cpu;
 mod error;
 pub mod gpu;

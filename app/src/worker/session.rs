@@ -4,6 +4,7 @@ use plume_core::Result;
 use plume_core::backend::Backend;
 use plume_core::checkpoint::{Checkpoint, Layout, clip_config};
 use plume_core::cpu::Candle;
+use plume_core::gpu::Gpu;
 use plume_core::image::{Family, Preprocess};
 use plume_core::models::clip::Clip;
 use plume_core::tasks::classify::{Classifier, Labels};
@@ -16,6 +17,7 @@ use crate::protocol::{Device, Loaded, Scores};
 
 enum Model {
     Cpu(Classifier<Candle>),
+    Gpu(Classifier<Gpu>),
 }
 
 /// A model, ready, and the labels it scores against.
@@ -29,8 +31,27 @@ macro_rules! on {
     ($session:expr, $classifier:ident => $body:expr) => {
         match $session {
             Model::Cpu($classifier) => $body,
+            Model::Gpu($classifier) => $body,
         }
     };
+}
+
+/// The graphics processor where it is wanted and there is one; beside it, why
+/// the CPU computes where the person might wonder.
+async fn choose(device: Device) -> (Option<Gpu>, Option<String>) {
+    if device == Device::Cpu {
+        return (None, None);
+    }
+    match Gpu::new().await {
+        Ok(gpu) if gpu.info().software && device == Device::Best => {
+            let note =
+                "WebGPU is only computed in software here, which is slower than the CPU itself";
+            (None, Some(note.to_owned()))
+        }
+        Ok(gpu) => (Some(gpu), None),
+        Err(_) if device == Device::Best => (None, None),
+        Err(error) => (None, Some(error.to_string())),
+    }
 }
 
 fn classifier<B: Backend>(backend: &B, files: ModelFiles) -> Result<Classifier<B>> {
@@ -60,15 +81,27 @@ impl Session {
             ModelFiles::own(payload).await?
         };
         let (name, demo) = (files.name.clone(), files.demo);
-        let _ = device;
-        let model = Model::Cpu(classifier(&Candle::new(), files).map_err(|e| e.to_string())?);
+        let (chosen, note) = choose(device).await;
+        let (model, gpu, device) = match chosen {
+            Some(gpu) => {
+                let info = gpu.info();
+                let slow = if info.software { ", in software" } else { "" };
+                let device = format!("WebGPU, {}{slow}", info.name);
+                let model = classifier(&gpu, files).map_err(|e| e.to_string())?;
+                (Model::Gpu(model), true, device)
+            }
+            None => {
+                let model = classifier(&Candle::new(), files).map_err(|e| e.to_string())?;
+                (Model::Cpu(model), false, "CPU, WebAssembly SIMD".to_owned())
+            }
+        };
         let image_size = on!(&model, c => c.preprocess().size());
         let loaded = Loaded {
             name,
             demo,
-            gpu: false,
-            device: "CPU, WebAssembly SIMD".to_owned(),
-            note: None,
+            gpu,
+            device,
+            note,
             image_size,
             milliseconds: now() - start,
         };
@@ -81,6 +114,7 @@ impl Session {
     pub(super) fn batch(&self) -> usize {
         match self.model {
             Model::Cpu(_) => 2,
+            Model::Gpu(_) => 8,
         }
     }
 

@@ -1,0 +1,462 @@
+//! The contract of a [`Backend`]: every operation against a plain f64
+//! reference, at sizes that straddle tiles. Library code, so that the same
+//! cases run natively and in the browser.
+
+use half::f16;
+
+use crate::backend::{Activation, Backend, Mask, WeightData};
+use crate::tensor::{After, Tensor, Weight, attention};
+use crate::{Error, Result};
+
+/// What one case gave.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Outcome {
+    /// Operation and sizes.
+    pub name: String,
+    /// Largest difference from the reference, relative to its largest value
+    /// (or to 1 where that is smaller).
+    pub error: f64,
+    /// Largest difference that is right.
+    pub tolerance: f64,
+}
+
+impl Outcome {
+    /// Whether the case is right. A number that is none is wrong.
+    pub fn passed(&self) -> bool {
+        self.error <= self.tolerance
+    }
+}
+
+/// Sizes beside the kernels' tiles of 16, 64 and 256.
+const SIZES: &[usize] = &[1, 3, 16, 17, 50, 63, 64, 65, 77, 130, 257];
+const FEW: &[usize] = &[1, 17, 64, 65];
+
+/// Numbers that look random and are the same everywhere: −1 to 1.
+fn numbers(len: usize, seed: u32) -> Vec<f32> {
+    (0..len as u32)
+        .map(|i| {
+            let mut x = i.wrapping_mul(0x9e37_79b1) ^ seed.wrapping_mul(0x85eb_ca6b);
+            x = (x ^ (x >> 15)).wrapping_mul(0x2c1b_3c6d);
+            x = (x ^ (x >> 12)).wrapping_mul(0x297a_2d39);
+            ((x ^ (x >> 15)) >> 8) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&x| f64::from(x)).collect()
+}
+
+/// `erf` to 1e-15: its series, and beyond 3 a continued fraction.
+fn erf(x: f64) -> f64 {
+    let z = x.abs();
+    let value = if z < 3.0 {
+        let (mut term, mut sum) = (z, z);
+        for n in 1..100 {
+            term *= -z * z / f64::from(n);
+            sum += term / f64::from(2 * n + 1);
+        }
+        sum * std::f64::consts::FRAC_2_SQRT_PI
+    } else {
+        let fraction = (1..60).rev().fold(0.0, |f, n| f64::from(n) / 2.0 / (z + f));
+        1.0 - (-z * z).exp() / ((z + fraction) * std::f64::consts::PI.sqrt())
+    };
+    value.copysign(x)
+}
+
+fn activated(x: f64, activation: Option<Activation>) -> f64 {
+    match activation {
+        None => x,
+        Some(Activation::Gelu) => 0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2)),
+        Some(Activation::QuickGelu) => x / (1.0 + (-1.702 * x).exp()),
+        Some(Activation::Relu) => x.max(0.0),
+    }
+}
+
+struct Suite<'a, B: Backend> {
+    backend: &'a B,
+    sizes: &'a [usize],
+    outcomes: Vec<Outcome>,
+}
+
+/// Runs every case; `thin` takes fewer sizes.
+///
+/// # Errors
+/// Where an operation cannot be run at all.
+pub async fn run<B: Backend>(backend: &B, thin: bool) -> Result<Vec<Outcome>> {
+    let mut suite = Suite {
+        backend,
+        sizes: if thin { FEW } else { SIZES },
+        outcomes: Vec::new(),
+    };
+    suite.dirty().await?;
+    suite.linear().await?;
+    suite.norms().await?;
+    suite.pointwise().await?;
+    suite.attention().await?;
+    suite.unfold().await?;
+    suite.moves().await?;
+    suite.large().await?;
+    Ok(suite.outcomes)
+}
+
+impl<B: Backend> Suite<'_, B> {
+    fn tensor(&self, shape: &[usize], seed: u32) -> Result<(Tensor<B>, Vec<f64>)> {
+        let data = numbers(shape.iter().product(), seed);
+        Ok((Tensor::upload(self.backend, &data, shape)?, wide(&data)))
+    }
+
+    async fn check(
+        &mut self,
+        name: String,
+        got: &Tensor<B>,
+        want: &[f64],
+        tolerance: f64,
+    ) -> Result<()> {
+        let got = got.read().await?;
+        if got.len() != want.len() {
+            return Err(Error::Shape {
+                operation: "contract",
+                expected: want.len().to_string(),
+                found: got.len().to_string(),
+            });
+        }
+        let scale = want.iter().fold(1.0f64, |top, x| top.max(x.abs()));
+        let error = got.iter().zip(want).fold(0.0f64, |worst, (&got, want)| {
+            let error = (f64::from(got) - want).abs() / scale;
+            if error.is_nan() {
+                f64::INFINITY
+            } else {
+                worst.max(error)
+            }
+        });
+        self.outcomes.push(Outcome {
+            name,
+            error,
+            tolerance,
+        });
+        Ok(())
+    }
+
+    /// Leaves buffers full of what is no number where a backend keeps them for
+    /// later: whatever reads more than it wrote will show.
+    async fn dirty(&mut self) -> Result<()> {
+        for power in 0..20 {
+            let nothing = vec![f32::NAN; 1 << power];
+            let tensor = Tensor::upload(self.backend, &nothing, &[nothing.len()])?;
+            tensor.activate(Activation::Relu)?.read().await?;
+        }
+        Ok(())
+    }
+
+    fn weight(&self, rows: usize, cols: usize, half: bool) -> Result<(Weight<B>, Vec<f64>)> {
+        let data = numbers(rows * cols, 7);
+        let (data, exact) = if half {
+            let halves: Vec<f16> = data.into_iter().map(f16::from_f32).collect();
+            let exact = halves.iter().map(|x| x.to_f64()).collect();
+            (WeightData::F16(halves), exact)
+        } else {
+            let exact = wide(&data);
+            (WeightData::F32(data), exact)
+        };
+        let inner = self.backend.weight("contract", data, rows, cols)?;
+        Ok((Weight::new(inner, rows, cols), exact))
+    }
+
+    async fn linear(&mut self) -> Result<()> {
+        let activations = [
+            None,
+            Some(Activation::Gelu),
+            Some(Activation::QuickGelu),
+            Some(Activation::Relu),
+        ];
+        for (i, &rows) in self.sizes.iter().enumerate() {
+            // Every size meets others as columns and as inner length.
+            let cols = self.sizes[(i * 3 + 1) % self.sizes.len()];
+            let inner = self.sizes[(i * 5 + 2) % self.sizes.len()];
+            for half in [false, true] {
+                let (x, x64) = self.tensor(&[rows, inner], 1)?;
+                let (w, w64) = self.weight(cols, inner, half)?;
+                let (bias, b64) = self.tensor(&[cols], 3)?;
+                let (residual, r64) = self.tensor(&[rows, cols], 4)?;
+                let activation = activations[i % 4];
+                let full = i % 3 != 0;
+                let after = After {
+                    bias: full.then_some(&bias),
+                    activation,
+                    residual: full.then_some(&residual),
+                };
+                let got = x.linear(&w, after)?;
+                let mut want = Vec::with_capacity(rows * cols);
+                for r in 0..rows {
+                    for c in 0..cols {
+                        let row = &x64[r * inner..(r + 1) * inner];
+                        let column = &w64[c * inner..(c + 1) * inner];
+                        let dot: f64 = row.iter().zip(column).map(|(a, b)| a * b).sum();
+                        let at = r * cols + c;
+                        let (b, r) = if full { (b64[c], r64[at]) } else { (0.0, 0.0) };
+                        want.push(activated(dot + b, activation) + r);
+                    }
+                }
+                let name = format!("linear {rows}×{inner}→{cols} half {half} {activation:?}");
+                self.check(name, &got, &want, 2e-6).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn norms(&mut self) -> Result<()> {
+        for (i, &cols) in self.sizes.iter().enumerate() {
+            let rows = self.sizes[(i + 2) % self.sizes.len()];
+            let (weight, w64) = self.tensor(&[cols], 2)?;
+            let (bias, b64) = self.tensor(&[cols], 3)?;
+            // Far from zero, where a one-pass variance would lose everything;
+            // and the same number everywhere, where variance is 0.
+            for (kind, offset, spread) in [
+                ("plain", 0.0, 1.0),
+                ("offset", 100.0, 1.0),
+                ("equal", 3.0, 0.0),
+            ] {
+                let data: Vec<f32> = numbers(rows * cols, 1)
+                    .iter()
+                    .map(|x| x * spread + offset)
+                    .collect();
+                let x = Tensor::upload(self.backend, &data, &[rows, cols])?;
+                let want = wide(&data)
+                    .chunks(cols)
+                    .flat_map(|row| {
+                        let n = cols as f64;
+                        let mean = row.iter().sum::<f64>() / n;
+                        let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+                        let scale = (variance + f64::from(1e-5f32)).sqrt().recip();
+                        let all = row.iter().zip(&w64).zip(&b64);
+                        all.map(|((x, w), b)| (x - mean) * scale * w + b)
+                            .collect::<Vec<_>>()
+                    })
+                    .collect::<Vec<_>>();
+                // The mean of numbers near 100 is known to 1e-5 in f32.
+                let tolerance = if kind == "offset" { 1e-4 } else { 2e-6 };
+                let got = x.layer_norm(&weight, &bias, 1e-5)?;
+                self.check(
+                    format!("layer_norm {rows}×{cols} {kind}"),
+                    &got,
+                    &want,
+                    tolerance,
+                )
+                .await?;
+            }
+            let mut data = numbers(rows * cols, 5);
+            data[..cols].fill(0.0);
+            let x = Tensor::upload(self.backend, &data, &[rows, cols])?;
+            let want: Vec<f64> = wide(&data)
+                .chunks(cols)
+                .flat_map(|row| {
+                    let length = row.iter().map(|x| x * x).sum::<f64>().sqrt();
+                    let scale = if length > 0.0 { length.recip() } else { 0.0 };
+                    row.iter().map(|x| x * scale).collect::<Vec<_>>()
+                })
+                .collect();
+            let got = x.l2_normalize()?;
+            self.check(format!("l2_normalize {rows}×{cols}"), &got, &want, 1e-6)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn pointwise(&mut self) -> Result<()> {
+        for activation in [Activation::Gelu, Activation::QuickGelu, Activation::Relu] {
+            // −200 to 200, dense near 0: extremes must not overflow.
+            let data: Vec<f32> = (-2000..=2000i32)
+                .map(|i| (i as f32 / 2000.0).powi(3) * 200.0)
+                .collect();
+            let x = Tensor::upload(self.backend, &data, &[data.len()])?;
+            let want: Vec<f64> = data
+                .iter()
+                .map(|&x| activated(f64::from(x), Some(activation)))
+                .collect();
+            let got = x.activate(activation)?;
+            self.check(format!("activate {activation:?}"), &got, &want, 1e-6)
+                .await?;
+        }
+        for &n in self.sizes {
+            let (x, x64) = self.tensor(&[3, n, 5], 1)?;
+            let (y, y64) = self.tensor(&[n, 5], 2)?;
+            let want: Vec<f64> = x64
+                .iter()
+                .enumerate()
+                .map(|(i, x)| x + y64[i % (n * 5)])
+                .collect();
+            self.check(format!("add 3×{n}×5"), &x.add(&y)?, &want, 1e-7)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn attention(&mut self) -> Result<()> {
+        let heads = [(1, 64), (2, 16), (3, 20), (4, 8), (1, 130)];
+        for (i, &keys) in self.sizes.iter().enumerate() {
+            let (heads, head_dim) = heads[i % heads.len()];
+            let width = heads * head_dim;
+            let few = self.sizes[(i + 3) % self.sizes.len()].min(keys);
+            // Everything sees everything; a prompt; a prompt that goes on.
+            let cases = [
+                (keys, Mask::None),
+                (keys, Mask::Causal { offset: 0 }),
+                (few, Mask::Causal { offset: keys - few }),
+            ];
+            for (queries, mask) in cases {
+                let batch = 2;
+                let (q, q64) = self.tensor(&[batch, queries, width], 1)?;
+                let (kv, kv64) = self.tensor(&[batch, keys, 2 * width], 2)?;
+                // Strong scores: a softmax without the maximum would overflow.
+                let loud: Vec<f32> = q64.iter().map(|&x| x as f32 * 40.0).collect();
+                let q = Tensor::upload(self.backend, &loud, q.shape())?;
+                let q64 = wide(&loud);
+                let got = attention(
+                    q.band(0, width)?,
+                    kv.band(0, width)?,
+                    kv.band(width, width)?,
+                    heads,
+                    mask,
+                )?;
+                let mut want = vec![0.0; batch * queries * width];
+                for b in 0..batch {
+                    for h in 0..heads {
+                        for i in 0..queries {
+                            let seen = match mask {
+                                Mask::None => keys,
+                                Mask::Causal { offset } => keys.min(i + offset + 1),
+                            };
+                            let at = (b * queries + i) * width + h * head_dim;
+                            let key = |j: usize| (b * keys + j) * 2 * width + h * head_dim;
+                            let scores: Vec<f64> = (0..seen)
+                                .map(|j| {
+                                    let pairs =
+                                        (0..head_dim).map(|d| q64[at + d] * kv64[key(j) + d]);
+                                    pairs.sum::<f64>() / (head_dim as f64).sqrt()
+                                })
+                                .collect();
+                            let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                            let parts: Vec<f64> = scores.iter().map(|s| (s - top).exp()).collect();
+                            let sum: f64 = parts.iter().sum();
+                            for d in 0..head_dim {
+                                let mixed = (0..seen).map(|j| parts[j] * kv64[key(j) + width + d]);
+                                want[at + d] = mixed.sum::<f64>() / sum;
+                            }
+                        }
+                    }
+                }
+                let name = format!("attention {heads}×{head_dim}, {queries} of {keys}, {mask:?}");
+                self.check(name, &got, &want, 3e-5).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn unfold(&mut self) -> Result<()> {
+        let cases = [
+            // Patches, a convolution, a convolution with stride, an odd picture.
+            (2, 32, 32, 3, 8, 8, 0),
+            (2, 9, 9, 5, 3, 1, 1),
+            (1, 16, 16, 4, 3, 2, 1),
+            (3, 7, 11, 2, 3, 2, 1),
+            (1, 4, 4, 1, 4, 4, 0),
+        ];
+        for (n, height, width, channels, kernel, stride, padding) in cases {
+            let (x, x64) = self.tensor(&[n, height, width, channels], 1)?;
+            let got = x.unfold(kernel, stride, padding)?;
+            let (oh, ow) = (got.shape()[1], got.shape()[2]);
+            let mut want = Vec::new();
+            for (b, oy, ox) in (0..n * oh * ow).map(|i| (i / (oh * ow), i / ow % oh, i % ow)) {
+                for (ky, kx) in (0..kernel * kernel).map(|i| (i / kernel, i % kernel)) {
+                    let (y, x) = (oy * stride + ky, ox * stride + kx);
+                    for c in 0..channels {
+                        let inside = (padding..height + padding).contains(&y)
+                            && (padding..width + padding).contains(&x);
+                        want.push(if inside {
+                            x64[((b * height + y - padding) * width + x - padding) * channels + c]
+                        } else {
+                            0.0
+                        });
+                    }
+                }
+            }
+            let name = format!(
+                "unfold {n}×{height}×{width}×{channels} by {kernel} step {stride} pad {padding}"
+            );
+            self.check(name, &got, &want, 0.0).await?;
+        }
+        Ok(())
+    }
+
+    async fn moves(&mut self) -> Result<()> {
+        for &rows in self.sizes {
+            let (n, d) = (3, 7);
+            let (a, a64) = self.tensor(&[n, rows, d], 1)?;
+            let (class, c64) = self.tensor(&[1, d], 2)?;
+            let got = Tensor::concat(&class, &a)?;
+            let want: Vec<f64> = a64
+                .chunks(rows * d)
+                .flat_map(|item| [c64.as_slice(), item].concat())
+                .collect();
+            self.check(format!("concat 1 + {rows}"), &got, &want, 0.0)
+                .await?;
+
+            let (start, count) = (rows / 3, rows - rows / 3);
+            let want: Vec<f64> = a64
+                .chunks(rows * d)
+                .flat_map(|item| item[start * d..].to_vec())
+                .collect();
+            self.check(
+                format!("narrow {count} of {rows}"),
+                &a.narrow(start, count)?,
+                &want,
+                0.0,
+            )
+            .await?;
+
+            let ids: Vec<u32> = (0..rows as u32 + 2)
+                .map(|i| (i * 5 + 1) % (n * rows) as u32)
+                .collect();
+            let row =
+                |table: &[f64], id: u32| table[id as usize * d..(id as usize + 1) * d].to_vec();
+            let want: Vec<f64> = ids.iter().flat_map(|&id| row(&a64, id)).collect();
+            self.check(format!("gather of {rows}"), &a.gather(&ids)?, &want, 0.0)
+                .await?;
+            for half in [false, true] {
+                let (table, t64) = self.weight(n * rows, d, half)?;
+                let want: Vec<f64> = ids.iter().flat_map(|&id| row(&t64, id)).collect();
+                let got = table.embed(self.backend, &ids)?;
+                self.check(format!("embed of {rows} half {half}"), &got, &want, 0.0)
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// More workgroups than one axis holds, and a long chain that is read once.
+    async fn large(&mut self) -> Result<()> {
+        let n = 65_535 * 256 + 300;
+        if self.sizes.len() == SIZES.len() {
+            let data = numbers(n, 1);
+            let x = Tensor::upload(self.backend, &data, &[n])?;
+            let want: Vec<f64> = data.iter().map(|&x| f64::from(x).max(0.0)).collect();
+            self.check(
+                format!("activate {n}"),
+                &x.activate(Activation::Relu)?,
+                &want,
+                0.0,
+            )
+            .await?;
+        }
+        let (one, o64) = self.tensor(&[40], 3)?;
+        let (mut x, mut want) = self.tensor(&[5, 40], 4)?;
+        for _ in 0..1500 {
+            x = x.add(&one)?;
+        }
+        for (i, x) in want.iter_mut().enumerate() {
+            *x += 1500.0 * o64[i % 40];
+        }
+        self.check("a chain of 1500".into(), &x, &want, 1e-4).await
+    }
+}
