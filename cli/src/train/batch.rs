@@ -29,6 +29,9 @@ pub struct Mix {
     pub one_colour: usize,
     /// Single things of any colour.
     pub any_colour: usize,
+    /// Single things to one side, each beside the same on the other side.
+    #[serde(default)]
+    pub placed: usize,
     /// Two things, each scene beside the one with the places exchanged.
     pub pairs: usize,
     /// Two to four of one kind.
@@ -38,7 +41,7 @@ pub struct Mix {
 impl Mix {
     /// Pictures in a batch.
     pub fn total(&self) -> usize {
-        self.one_colour + self.any_colour + 2 * self.pairs + self.several
+        self.one_colour + self.any_colour + 2 * (self.placed + self.pairs) + self.several
     }
 }
 
@@ -92,8 +95,12 @@ impl<'a> Batches<'a> {
             }
             scenes.push(scene);
         }
-        for _ in 0..self.mix.pairs {
-            let scene = self.sampler.pair();
+        for i in 0..self.mix.placed + self.mix.pairs {
+            let scene = if i < self.mix.placed {
+                self.sampler.placed()
+            } else {
+                self.sampler.pair()
+            };
             let exchanged = self.sampler.exchanged(&scene);
             scenes.extend([scene, exchanged]);
         }
@@ -124,7 +131,7 @@ impl<'a> Batches<'a> {
         }
         let n = scenes.len();
         let mut excused = Vec::new();
-        for i in singles..singles + 2 * self.mix.pairs {
+        for i in singles..n - self.mix.several {
             let partner = singles + ((i - singles) ^ 1);
             captions.push(swapped_caption(&scenes[i], false, self.sampler.rng()));
             excused.push(Some(partner));

@@ -105,9 +105,10 @@ things.
   at the end token; {embed} dimensions shared.
 - **Training**: symmetric cross-entropy with learned temperature; {steps} steps of {batch} drawings,
   AdamW {rate:e} ({b1}, {b2}), decay {decay} on matrices, warm-up {warm}, cosine, random square crops.
-  Each batch: {one} single things of one colour, {any} of any colour, {pairs} pairs each beside the
-  scene with the places exchanged, {several} groups. Pictures of pairs also choose against their
-  caption with the places or the colours swapped.
+  Each batch: {one} single things of one colour, {any} of any colour, {placed} to one side each
+  beside the same on the other side, {pairs} pairs each beside the scene with the places exchanged,
+  {several} groups. What has a place also chooses against its caption with the places swapped, pairs
+  against theirs with the colours swapped.
 - **Time**: {minutes:.0} minutes on two cores of an AMD EPYC processor.
 - **Made by** `{command}`; the seed decides drawings, captions and weights.
 - **Licence**: MIT or Apache-2.0, as Plume; drawings and captions are Plume's own.
@@ -131,6 +132,7 @@ things.
         warm = recipe.warm_up,
         one = mix.one_colour,
         any = mix.any_colour,
+        placed = mix.placed,
         pairs = mix.pairs,
         several = mix.several,
         minutes = seconds / 60.0,

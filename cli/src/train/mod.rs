@@ -57,9 +57,10 @@ impl Recipe {
             warm_up: 100,
             mix: Mix {
                 one_colour: 36,
-                any_colour: 20,
-                pairs: 28,
-                several: 16,
+                any_colour: 8,
+                placed: 12,
+                pairs: 24,
+                several: 12,
             },
             optimizer: AdamWConfig {
                 rate: 1e-3,
@@ -208,7 +209,7 @@ impl Run {
             folder: folder.to_owned(),
             recipe: Recipe {
                 steps,
-                ..state.recipe
+                ..Recipe::demo(state.recipe.seed, steps)
             },
             config,
             tokenizer_json: read(&folder.join("tokenizer.json"))?,

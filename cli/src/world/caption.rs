@@ -7,7 +7,7 @@ use super::thing::article;
 use super::{Fill, Hand, Item, Relation, Rng, Scene};
 
 /// Picks one.
-fn pick<'a>(rng: &mut Rng, of: &[&'a str]) -> &'a str {
+fn pick(rng: &mut Rng, of: &[&'static str]) -> &'static str {
     of.choose(rng).copied().unwrap_or_default()
 }
 
@@ -64,7 +64,11 @@ fn sentence(phrase: &str, scene: &Scene, rng: &mut Rng) -> String {
 pub fn caption(scene: &Scene, colour: bool, rng: &mut Rng) -> String {
     let colour = colour || rng.random_bool(0.75);
     match (scene.items.as_slice(), scene.relation) {
-        ([item], _) => {
+        ([item], Some(side)) => {
+            let phrase = with_article(&noun(item, scene, colour, rng));
+            placed(&phrase, side, rng)
+        }
+        ([item], None) => {
             let noun = noun(item, scene, colour, rng);
             match rng.random_range(0..12) {
                 0 => noun,
@@ -84,6 +88,25 @@ pub fn caption(scene: &Scene, colour: bool, rng: &mut Rng) -> String {
             related(&a, relation, &b, rng)
         }
         (items, _) => counted(items, scene, colour, rng),
+    }
+}
+
+/// `a red star on the left`.
+fn placed(phrase: &str, side: Relation, rng: &mut Rng) -> String {
+    let place = place(side, rng);
+    match rng.random_range(0..3) {
+        0 => format!("{place} {phrase}"),
+        _ => format!("{phrase} {place}"),
+    }
+}
+
+/// Where the first of two lies, told of it alone.
+fn place(side: Relation, rng: &mut Rng) -> &'static str {
+    match side {
+        Relation::LeftOf => pick(rng, &["on the left", "to the left"]),
+        Relation::RightOf => pick(rng, &["on the right", "to the right"]),
+        Relation::Above => pick(rng, &["above", "at the top"]),
+        Relation::Below => pick(rng, &["below", "at the bottom"]),
     }
 }
 
@@ -113,6 +136,11 @@ fn related(a: &str, relation: Relation, b: &str, rng: &mut Rng) -> String {
     } else {
         (b, relation.opposite(), a)
     };
+    if rng.random_bool(0.3) {
+        let (first, second) = (place(relation, rng), place(relation.opposite(), rng));
+        let (a, b) = (with_article(a), with_article(b));
+        return format!("{a} {first} and {b} {second}");
+    }
     let how = match relation {
         Relation::LeftOf => pick(rng, &["left of", "to the left of", "on the left of"]),
         Relation::RightOf => pick(rng, &["right of", "to the right of", "on the right of"]),
@@ -127,7 +155,8 @@ fn related(a: &str, relation: Relation, b: &str, rng: &mut Rng) -> String {
     }
 }
 
-/// The scene with its two things in each other's place.
+/// The scene with its two things in each other's place, or its one thing on
+/// the other side.
 fn swapped(scene: &Scene) -> Scene {
     let mut scene = scene.clone();
     scene.relation = scene.relation.map(Relation::opposite);

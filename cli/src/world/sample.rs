@@ -124,6 +124,38 @@ impl Sampler {
         self.scene(vec![item], None)
     }
 
+    /// One small thing to one side of the picture: what a place is called is
+    /// learned from these before two things are told apart by it.
+    pub fn placed(&mut self) -> Scene {
+        let side = self.pick(&Relation::ALL);
+        let (thing, colour) = self.thing(None);
+        let (extent, along, across) = self.half(-1.0);
+        let along = match side {
+            Relation::LeftOf | Relation::Above => along,
+            Relation::RightOf | Relation::Below => 1.0 - along,
+        };
+        let horizontal = matches!(side, Relation::LeftOf | Relation::RightOf);
+        let item = Item {
+            thing,
+            colour,
+            centre: if horizontal {
+                (along, across)
+            } else {
+                (across, along)
+            },
+            extent,
+        };
+        self.scene(vec![item], Some(side))
+    }
+
+    /// Extent and place of a thing in one half of the picture.
+    fn half(&mut self, forward: f32) -> (f32, f32, f32) {
+        let extent: f32 = self.rng.random_range(0.30..0.46);
+        let along = 0.5 + forward * self.rng.random_range(0.23..0.28);
+        let across = 0.5 + self.rng.random_range(-0.16..=0.16);
+        (extent, along, across)
+    }
+
     /// Two different things, one beside or above the other.
     pub fn pair(&mut self) -> Scene {
         let relation = self.pick(&Relation::ALL);
@@ -133,18 +165,12 @@ impl Sampler {
                 break (a, b);
             }
         };
-        let mut side = |forward: f32| {
-            let extent: f32 = self.rng.random_range(0.30..0.46);
-            let along = 0.5 + forward * self.rng.random_range(0.23..0.28);
-            let across = 0.5 + self.rng.random_range(-0.16..=0.16);
-            (extent, along, across)
-        };
         let forward = match relation {
             Relation::LeftOf | Relation::Above => -1.0,
             Relation::RightOf | Relation::Below => 1.0,
         };
         let horizontal = matches!(relation, Relation::LeftOf | Relation::RightOf);
-        let sides = [(a, side(forward)), (b, side(-forward))];
+        let sides = [(a, self.half(forward)), (b, self.half(-forward))];
         let items = sides.map(|((thing, colour), (extent, along, across))| Item {
             thing,
             colour,
@@ -158,11 +184,14 @@ impl Sampler {
         self.scene(items.to_vec(), Some(relation))
     }
 
-    /// The same two things, in each other's place and drawn anew.
+    /// The same two things in each other's place, or the one thing on the other
+    /// side, drawn anew.
     pub fn exchanged(&mut self, scene: &Scene) -> Scene {
         let mut items = scene.items.clone();
-        if let [a, b] = items.as_mut_slice() {
-            std::mem::swap(&mut a.centre, &mut b.centre);
+        match items.as_mut_slice() {
+            [a, b] => std::mem::swap(&mut a.centre, &mut b.centre),
+            [a] => a.centre = (1.0 - a.centre.0, 1.0 - a.centre.1),
+            _ => {}
         }
         self.scene(items, scene.relation.map(Relation::opposite))
     }
