@@ -50,7 +50,10 @@ pub enum Command {
     /// Run every operation against its reference on both devices.
     SelfTest,
     /// Measure.
-    Bench,
+    Bench {
+        /// The demo's sizes, else those of ViT-B/32 with random weights.
+        demo: bool,
+    },
 }
 
 /// What a loaded model is and runs on.

@@ -186,7 +186,7 @@ impl<B: Backend> Suite<'_, B> {
                     activation,
                     residual: full.then_some(&residual),
                 };
-                let got = x.linear(&w, after)?;
+                let got = x.linear(&w, &after)?;
                 let mut want = Vec::with_capacity(rows * cols);
                 for r in 0..rows {
                     for c in 0..cols {
@@ -313,9 +313,9 @@ impl<B: Backend> Suite<'_, B> {
                 let q = Tensor::upload(self.backend, &loud, q.shape())?;
                 let q64 = wide(&loud);
                 let got = attention(
-                    q.band(0, width)?,
-                    kv.band(0, width)?,
-                    kv.band(width, width)?,
+                    &q.band(0, width)?,
+                    &kv.band(0, width)?,
+                    &kv.band(width, width)?,
                     heads,
                     mask,
                 )?;

@@ -54,7 +54,7 @@ impl<B: Backend> Linear<B> {
         let bias = self.bias.as_ref();
         x.linear(
             &self.weight,
-            After {
+            &After {
                 bias,
                 activation,
                 residual,
@@ -145,7 +145,7 @@ impl<B: Backend> Attention<B> {
         let qkv = self.qkv.forward(x)?;
         let width = x.shape().last().copied().unwrap_or(0);
         let band = |i: usize| qkv.band(i * width, width);
-        let mixed = attention(band(0)?, band(1)?, band(2)?, self.heads, mask)?;
+        let mixed = attention(&band(0)?, &band(1)?, &band(2)?, self.heads, mask)?;
         self.out.then(&mixed, None, Some(residual))
     }
 }

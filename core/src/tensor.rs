@@ -151,7 +151,7 @@ impl<B: Backend> Tensor<B> {
     ///
     /// # Errors
     /// Where shapes do not go together or the device fails.
-    pub fn linear(&self, w: &Weight<B>, after: After<'_, B>) -> Result<Self> {
+    pub fn linear(&self, w: &Weight<B>, after: &After<'_, B>) -> Result<Self> {
         let (rows, cols) = self.rows();
         if cols != w.cols {
             return Err(shape_error(
@@ -415,9 +415,9 @@ fn check_ids(operation: &'static str, ids: &[u32], rows: usize) -> Result<()> {
 /// # Errors
 /// Where shapes do not go together or the device fails.
 pub fn attention<B: Backend>(
-    q: Band<'_, B>,
-    k: Band<'_, B>,
-    v: Band<'_, B>,
+    q: &Band<'_, B>,
+    k: &Band<'_, B>,
+    v: &Band<'_, B>,
     heads: usize,
     mask: Mask,
 ) -> Result<Tensor<B>> {
@@ -432,7 +432,7 @@ pub fn attention<B: Backend>(
         ));
     };
     let same = k.width == width && v.width == width && kv_batch == batch;
-    if !same || v.tensor.shape[..2] != [batch, keys] || heads == 0 || width % heads != 0 {
+    if !same || v.tensor.shape[..2] != [batch, keys] || heads == 0 || !width.is_multiple_of(heads) {
         return Err(shape_error(
             "attention",
             format!("k and v [{batch}, keys, {width}], {heads} heads dividing {width}"),
@@ -440,7 +440,7 @@ pub fn attention<B: Backend>(
         ));
     }
     let columns = |band: &Band<'_, B>| band.tensor.rows().1;
-    let (qs, ks, vs) = (columns(&q), columns(&k), columns(&v));
+    let (qs, ks, vs) = (columns(q), columns(k), columns(v));
     let dims = AttentionDims {
         batch,
         heads,

@@ -1,5 +1,7 @@
 //! Shared helpers of the tests.
 
+pub mod browser;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};

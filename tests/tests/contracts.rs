@@ -1,5 +1,7 @@
 //! The contract of both devices, and invariants of the sources.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 use plume_core::backend::Backend;
 use plume_core::contract;
 use plume_core::cpu::Candle;

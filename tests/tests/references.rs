@@ -1,6 +1,8 @@
 //! Against the references: Pillow's pixels, the tokenizers' ids, and a small
 //! CLIP that works on photographs.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 use std::path::{Path, PathBuf};
 
 use plume_cli::model::ModelFiles;

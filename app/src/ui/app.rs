@@ -32,7 +32,7 @@ pub fn App() -> impl IntoView {
             if query.contains("selftest") {
                 client::self_test();
             } else if query.contains("bench") {
-                client::bench();
+                client::bench(!query.contains("vit-b-32"));
             }
         }
     });
@@ -168,7 +168,10 @@ fn Results() -> impl IntoView {
     let empty = move || store.pictures.with(Vec::is_empty);
     view! {
         <section class="results" aria-labelledby="results-title">
-            <h2 id="results-title">"Results"</h2>
+            <header>
+                <h2 id="results-title">"Results"</h2>
+                <Progress/>
+            </header>
             <Show when=empty>
                 <div class="welcome">
                     <p class="big">"Choose a sample drawing, draw one yourself, or drop your own pictures."</p>
@@ -199,13 +202,29 @@ fn Results() -> impl IntoView {
 }
 
 #[component]
-fn Toolbar() -> impl IntoView {
+fn Progress() -> impl IntoView {
     let store = store();
     let progress = Memo::new(move |_| store.progress());
     let working = move || {
         let (done, all) = progress.get();
         done < all
     };
+    view! {
+        <div class="progress" class:shown=working>
+            <progress
+                aria-label="Pictures done"
+                prop:value=move || progress.get().0 as f64
+                prop:max=move || progress.get().1.max(1) as f64
+            ></progress>
+            <span>{move || format!("{} of {}", progress.get().0, progress.get().1)}</span>
+            <button type="button" class="quiet" id="cancel" disabled=move || !working() on:click=move |_| client::cancel()>"Cancel"</button>
+        </div>
+    }
+}
+
+#[component]
+fn Toolbar() -> impl IntoView {
+    let store = store();
     let view_button = move |view: View, name: &'static str| {
         view! {
             <button
@@ -243,15 +262,6 @@ fn Toolbar() -> impl IntoView {
                 <button type="button" class="quiet" id="export-csv" on:click=move |_| export::csv(store)>"CSV"</button>
                 <button type="button" class="quiet" id="export-json" on:click=move |_| export::json(store)>"JSON"</button>
                 <button type="button" class="quiet" id="clear-pictures" on:click=clear>"Remove all"</button>
-            </div>
-            <div class="progress" class:shown=working>
-                <progress
-                    aria-label="Pictures done"
-                    prop:value=move || progress.get().0 as f64
-                    prop:max=move || progress.get().1.max(1) as f64
-                ></progress>
-                <span>{move || format!("{} of {}", progress.get().0, progress.get().1)}</span>
-                <button type="button" class="quiet" id="cancel" disabled=move || !working() on:click=move |_| client::cancel()>"Cancel"</button>
             </div>
         </div>
     }

@@ -239,6 +239,6 @@ pub(super) fn self_test() {
     send(&Command::SelfTest, &JsValue::NULL);
 }
 
-pub(super) fn bench() {
-    send(&Command::Bench, &JsValue::NULL);
+pub(super) fn bench(demo: bool) {
+    send(&Command::Bench { demo }, &JsValue::NULL);
 }

@@ -121,7 +121,7 @@ async fn work(shared: Shared) {
             }
             Command::Cancel => {}
             Command::SelfTest => report(session::self_test().await),
-            Command::Bench => report(session::bench().await),
+            Command::Bench { demo } => report(session::bench(demo).await),
         }
     }
 }

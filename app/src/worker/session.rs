@@ -2,13 +2,16 @@
 
 use plume_core::Result;
 use plume_core::backend::Backend;
-use plume_core::checkpoint::{Checkpoint, Layout, clip_config};
+use plume_core::checkpoint::{Checkpoint, Init, Layout, clip_config};
+use plume_core::config::ClipConfig;
+use plume_core::contract::Outcome;
 use plume_core::cpu::Candle;
 use plume_core::gpu::Gpu;
 use plume_core::image::{Family, Preprocess};
 use plume_core::models::clip::Clip;
 use plume_core::tasks::classify::{Classifier, Labels};
-use plume_core::tokens::Tokenizer;
+use plume_core::tokens::{Tokenizer, Tokens};
+use serde_json::{Value, json};
 use wasm_bindgen::JsValue;
 
 use super::files::ModelFiles;
@@ -146,10 +149,91 @@ impl Session {
 
 /// Every operation against its reference, on both devices, as JSON.
 pub(super) async fn self_test() -> String {
-    "{}".to_owned()
+    let cpu = outcomes(plume_core::contract::run(&Candle::new(), true).await);
+    let gpu = match Gpu::new().await {
+        Ok(gpu) => outcomes(plume_core::contract::run(&gpu, true).await),
+        Err(error) => json!({ "none": error.to_string() }),
+    };
+    json!({ "cpu": cpu, "gpu": gpu }).to_string()
 }
 
-/// Times, as JSON.
-pub(super) async fn bench() -> String {
-    "{}".to_owned()
+fn outcomes(done: Result<Vec<Outcome>>) -> Value {
+    match done {
+        Ok(all) => {
+            let failed: Vec<_> = all.iter().filter(|outcome| !outcome.passed()).collect();
+            json!({ "cases": all.len(), "failed": failed })
+        }
+        Err(error) => json!({ "error": error.to_string() }),
+    }
+}
+
+/// A picture and a text through a model, `TURNS` times; milliseconds, sorted.
+const TURNS: usize = 15;
+
+/// Times, as JSON: milliseconds by device, model and batch.
+pub(super) async fn bench(demo: bool) -> String {
+    let config = if demo {
+        match ModelFiles::demo()
+            .await
+            .map(|files| clip_config(&files.config))
+        {
+            Ok(Ok(config)) => config,
+            _ => return json!({ "error": "the demo's config.json cannot be read" }).to_string(),
+        }
+    } else {
+        ClipConfig::vit_b_32()
+    };
+    let cpu = times(&Candle::new(), &config, demo).await;
+    let gpu = match Gpu::new().await {
+        Ok(gpu) => times(&gpu, &config, demo)
+            .await
+            .map(|t| json!([gpu.info().name, t])),
+        Err(error) => Err(error.into()),
+    };
+    let told = |times: Result<Value>| times.unwrap_or_else(|e| json!({ "error": e.to_string() }));
+    json!({ "cpu": told(cpu), "gpu": told(gpu) }).to_string()
+}
+
+async fn times<B: Backend>(backend: &B, config: &ClipConfig, demo: bool) -> Result<Value> {
+    let start = now();
+    let clip = Clip::load(backend, config, &Init::new(config.clone(), 1))?;
+    let load = now() - start;
+    let side = config.vision.image_size;
+    let turns = if demo { TURNS } else { 3 };
+    let mut images = serde_json::Map::new();
+    for batch in if demo { [1, 4, 16] } else { [1, 2, 4] } {
+        let pixels = vec![0.1f32; batch * side * side * 3];
+        let mut all = Vec::new();
+        for turn in 0..=turns {
+            let start = now();
+            clip.embed_images(&pixels)?.read().await?;
+            // The first turn builds what later ones find.
+            if turn > 0 {
+                all.push(now() - start);
+            }
+        }
+        images.insert(batch.to_string(), spread(all));
+    }
+    let text = Tokens {
+        ids: vec![1, 2, 3, 4, 5, 6, 7, 8],
+        eot: 7,
+        truncated: false,
+    };
+    let mut all = Vec::new();
+    for turn in 0..=turns {
+        let start = now();
+        clip.embed_texts(std::slice::from_ref(&text))?
+            .read()
+            .await?;
+        if turn > 0 {
+            all.push(now() - start);
+        }
+    }
+    Ok(json!({ "load": load, "images": images, "text": spread(all) }))
+}
+
+/// Least, median and most.
+fn spread(mut all: Vec<f64>) -> Value {
+    all.sort_by(f64::total_cmp);
+    json!([all.first(), all.get(all.len() / 2), all.last()])
 }

@@ -109,7 +109,7 @@ impl Classify {
                     pixels.extend(classifier.preprocess().apply(&picture));
                     None
                 }
-                Err(error) => Some(format!("{:#}", error)),
+                Err(error) => Some(format!("{error:#}")),
             };
             answers.push(Answer {
                 image,

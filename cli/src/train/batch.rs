@@ -131,15 +131,16 @@ impl<'a> Batches<'a> {
         }
         let n = scenes.len();
         let mut excused = Vec::new();
-        for i in singles..n - self.mix.several {
+        let placed = scenes.iter().enumerate().take(n - self.mix.several);
+        for (i, scene) in placed.skip(singles) {
             let partner = singles + ((i - singles) ^ 1);
-            captions.push(swapped_caption(&scenes[i], false, self.sampler.rng()));
+            captions.push(swapped_caption(scene, false, self.sampler.rng()));
             excused.push(Some(partner));
-            let [a, b] = scenes[i].items.as_slice() else {
+            let [a, b] = scene.items.as_slice() else {
                 continue;
             };
             if a.colour != b.colour && i % 2 == 0 {
-                captions.push(attributes_swapped(&scenes[i], self.sampler.rng()));
+                captions.push(attributes_swapped(scene, self.sampler.rng()));
                 excused.push(None);
             }
         }

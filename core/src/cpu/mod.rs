@@ -29,8 +29,8 @@ impl Parameters {
         map.iter().map(|(k, v)| (k.clone(), v.clone())).collect()
     }
 
-    fn register(&self, name: &str, tensor: Tensor) -> Result<Tensor> {
-        let var = Var::from_tensor(&tensor)?;
+    fn register(&self, name: &str, tensor: &Tensor) -> Result<Tensor> {
+        let var = Var::from_tensor(tensor)?;
         let shared = var.as_tensor().clone();
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         map.insert(name.to_owned(), var);
@@ -62,7 +62,7 @@ impl Candle {
         let tensor = Tensor::from_vec(data, shape, &Device::Cpu)?;
         match &self.training {
             None => Ok(tensor),
-            Some(parameters) => parameters.register(name, tensor),
+            Some(parameters) => parameters.register(name, &tensor),
         }
     }
 }

@@ -149,7 +149,7 @@ mod tests {
     fn classes_waste_little_and_keep_their_members() {
         for bytes in [1u64, 256, 257, 1000, 4096, 4097, 1 << 20, (1 << 20) + 1] {
             let class_of = class(bytes);
-            assert!(class_of >= bytes && class_of % 4 == 0);
+            assert!(class_of >= bytes && class_of.is_multiple_of(4));
             assert!(bytes < 256 || class_of as f64 <= bytes as f64 * 1.25);
             assert_eq!(class(class_of), class_of);
         }

@@ -141,9 +141,8 @@ impl Preprocess {
         let pixels = self.crop(picture);
         let mut out = Vec::with_capacity(pixels.len());
         for pixel in pixels.as_chunks::<3>().0 {
-            for channel in 0..3 {
-                out.push(self.table[usize::from(pixel[channel])][channel]);
-            }
+            let channels = pixel.iter().enumerate();
+            out.extend(channels.map(|(channel, &byte)| self.table[usize::from(byte)][channel]));
         }
         out
     }
