@@ -100,9 +100,16 @@ pub struct Scores {
 pub enum Event {
     /// The worker listens.
     Started,
+    /// A model's weights are being read.
+    Loading {
+        /// Bytes so far.
+        done: f64,
+        /// Bytes of the file.
+        total: f64,
+    },
     /// A model can be used.
     Loaded(Loaded),
-    /// A model cannot be used; the one before stays.
+    /// A model cannot be used; load the one before again.
     LoadFailed {
         /// Why, and what to do.
         message: String,
@@ -139,6 +146,11 @@ pub enum Event {
     /// loaded again.
     DeviceLost {
         /// Why, and what to do.
+        message: String,
+    },
+    /// The worker broke and has to be started again.
+    Crashed {
+        /// What it said.
         message: String,
     },
     /// Outcome of the self-test or the measurement, as JSON.

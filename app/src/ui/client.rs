@@ -9,16 +9,23 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::*;
 use web_sys::{Blob, File, MessageEvent, Worker};
 
-use super::store::{Model, Picture, Status, Store, ranked};
-use crate::protocol::{Command, Device, Event, PictureId, pack, unpack};
+use super::store::{CLIP_THRESHOLD, DEMO_THRESHOLD, Model, Picture, Status, Store, ranked};
+use crate::protocol::{Command, Device, Event, Loaded, PictureId, pack, unpack};
+
+/// Files of the person's own model; none means the demo.
+type Files = Option<js_sys::Array>;
 
 #[derive(Default)]
 struct Client {
     worker: Option<Worker>,
     blobs: BTreeMap<PictureId, Blob>,
-    /// The person's own model files, if any.
-    own: Option<js_sys::Array>,
+    /// The model that last worked.
+    model: Files,
+    /// The model that is being loaded.
+    trying: Option<Files>,
     next: PictureId,
+    /// Crashes since something was last computed.
+    crashes: u32,
 }
 
 thread_local! {
@@ -64,43 +71,64 @@ pub(super) fn start(store: Store) {
     crash.forget();
     CLIENT.with_borrow_mut(|client| {
         if let Some(old) = client.worker.replace(worker) {
-            old.terminate();
+            stop(&old);
         }
     });
 }
 
-/// The worker ran out of memory or broke: scores stay, the rest can be tried
-/// again.
+fn stop(worker: &Worker) {
+    // What it still says, its death included, is of no interest.
+    worker.set_onmessage(None);
+    worker.set_onerror(None);
+    worker.terminate();
+}
+
+/// The worker ran out of memory or broke. Scores stay; what was being computed
+/// can be tried again; a new worker takes over.
 fn crashed(store: Store, message: &str) {
-    let message = format!(
-        "computing stopped ({message}): there may not be enough memory. Load the model again, or \
-         take a smaller one; what was computed is kept"
-    );
-    store.pictures.with_untracked(|all| {
-        for picture in all {
-            if picture.status.get_untracked() == Status::Busy {
-                picture.status.set(Status::Cancelled);
-            }
+    let (loading, crashes) = CLIENT.with_borrow_mut(|client| {
+        if let Some(worker) = client.worker.take() {
+            stop(&worker);
         }
+        client.crashes += 1;
+        (client.trying.is_some(), client.crashes)
     });
-    store.model.set(Model::Lost(message));
+    for picture in store.pictures.get_untracked() {
+        if picture.status.get_untracked() == Status::Busy && !loading {
+            picture.status.set(Status::Cancelled);
+        }
+    }
+    let why = format!("Computing stopped ({message}). There may not be enough memory");
+    if crashes > 1 {
+        store.model.set(Model::Lost(format!(
+            "{why}: take a smaller model or smaller pictures. What was computed is kept."
+        )));
+        return;
+    }
+    let undone = if loading {
+        "for this model; the one before is loaded again."
+    } else {
+        "for what was being computed; it can be tried again below. Everything else is kept."
+    };
+    store.error.set(Some(format!("{why} {undone}")));
+    CLIENT.with_borrow_mut(|client| client.trying = None);
+    start(store);
 }
 
 fn receive(store: Store, event: Event) {
     match event {
         Event::Started => load(store),
-        Event::Loaded(loaded) => {
-            store
-                .announcement
-                .set(format!("{} is ready, on {}", loaded.name, loaded.device));
-            store.model.set(Model::Ready(loaded));
-            send_labels(store);
-            resend(store);
+        Event::Loading { done, total } => {
+            let part = if total > 0.0 { done / total } else { 0.0 };
+            store.model.set(Model::Loading(part));
         }
+        Event::Loaded(loaded) => loaded_one(store, loaded),
         Event::LoadFailed { message } => {
-            let own = CLIENT.with_borrow_mut(|client| client.own.take());
-            if own.is_some() {
-                // The demo goes on.
+            let other = CLIENT.with_borrow_mut(|client| {
+                let trying = client.trying.take();
+                trying.is_some_and(|files| files != client.model)
+            });
+            if other {
                 store.error.set(Some(message));
                 load(store);
             } else {
@@ -114,58 +142,110 @@ fn receive(store: Store, event: Event) {
             scores,
             timings,
         } => {
+            CLIENT.with_borrow_mut(|client| client.crashes = 0);
             let Some(picture) = store.picture(id) else {
                 return;
             };
-            if let Some((label, _, probability)) = ranked(&labels, &scores).first() {
-                let percent = probability * 100.0;
-                let text = format!("{}: {label}, {percent:.0} %", picture.name);
-                store.announcement.set(text);
-            }
+            let best = ranked(&labels, &scores).into_iter().next();
             picture.status.set(Status::Ready {
                 labels,
                 scores,
                 timings,
             });
+            if let Some((label, _, probability)) = best {
+                let percent = probability * 100.0;
+                announce(store, format!("{}: {label}, {percent:.0} %", picture.name));
+            }
         }
         Event::PictureFailed { id, message } => {
             if let Some(picture) = store.picture(id) {
-                store
-                    .announcement
-                    .set(format!("{}: {message}", picture.name));
+                let text = format!("{}: {message}", picture.name);
                 picture.status.set(Status::Failed(message));
+                announce(store, text);
             }
         }
         Event::Cancelled { id } => {
-            if let Some(picture) = store.picture(id) {
+            if let Some(picture) = store.picture(id)
+                && picture.status.get_untracked() == Status::Busy
+            {
                 picture.status.set(Status::Cancelled);
             }
         }
         Event::DeviceLost { message } => store.model.set(Model::Lost(message)),
+        Event::Crashed { message } => crashed(store, &message),
         Event::Report { json } => store.report.set(json),
     }
 }
 
+/// Tells one result by name and many by their number, so that a screen reader
+/// keeps up.
+fn announce(store: Store, text: String) {
+    let (done, all) = untrack(|| store.progress());
+    if all <= 4 {
+        store.announcement.set(text);
+    } else if done == all {
+        store.announcement.set(format!("All {all} pictures done"));
+    }
+}
+
+fn loaded_one(store: Store, loaded: Loaded) {
+    CLIENT.with_borrow_mut(|client| {
+        if let Some(files) = client.trying.take() {
+            client.model = files;
+        }
+    });
+    store
+        .announcement
+        .set(format!("{} is ready, on {}", loaded.name, loaded.device));
+    if !store.threshold_set.get_untracked() {
+        let fitting = if loaded.demo {
+            DEMO_THRESHOLD
+        } else {
+            CLIP_THRESHOLD
+        };
+        store.threshold.set(fitting);
+    }
+    store.model.set(Model::Ready(loaded));
+    send_labels(store);
+    for picture in store.pictures.get_untracked() {
+        let status = picture.status.get_untracked();
+        if matches!(status, Status::Busy | Status::Ready { .. }) {
+            retry(&picture);
+        }
+    }
+}
+
 /// Loads the model of now on the device of now.
-pub(super) fn load(store: Store) {
-    store.model.set(Model::Loading);
+fn load(store: Store) {
+    store.model.set(Model::Loading(0.0));
     let device = store.device.get_untracked();
-    let own = CLIENT.with_borrow(|client| client.own.clone());
-    let payload = own.map_or(JsValue::NULL, JsValue::from);
+    let files = CLIENT.with_borrow_mut(|client| {
+        let model = client.model.clone();
+        client.trying.get_or_insert(model).clone()
+    });
+    let payload = files.map_or(JsValue::NULL, JsValue::from);
     send(&Command::Load { device }, &payload);
 }
 
 /// Loads the person's own model; none means the demo again.
 pub(super) fn load_own(store: Store, files: Option<&[File]>) {
     let files = files.map(|files| files.iter().collect::<js_sys::Array>());
-    CLIENT.with_borrow_mut(|client| client.own = files);
-    load(store);
+    CLIENT.with_borrow_mut(|client| client.trying = Some(files));
+    go(store);
 }
 
 /// Chooses the device and loads the model there.
 pub(super) fn choose(store: Store, device: Device) {
     store.device.set(device);
-    if matches!(store.model.get_untracked(), Model::Lost(_)) {
+    go(store);
+}
+
+/// Loads, with a new worker where the one before is gone.
+fn go(store: Store) {
+    let gone = matches!(store.model.get_untracked(), Model::Lost(_));
+    if gone || CLIENT.with_borrow(|client| client.worker.is_none()) {
+        CLIENT.with_borrow_mut(|client| client.crashes = 0);
+        store.model.set(Model::Loading(0.0));
         start(store);
     } else {
         load(store);
@@ -176,15 +256,6 @@ pub(super) fn send_labels(store: Store) {
     let labels = store.labels.get_untracked();
     let templates = untrack(|| store.used_templates());
     send(&Command::Labels { labels, templates }, &JsValue::NULL);
-}
-
-/// Sends every picture that has not failed to a worker that knows none.
-fn resend(store: Store) {
-    for picture in store.pictures.get_untracked() {
-        if !matches!(picture.status.get_untracked(), Status::Failed(_)) {
-            retry(&picture);
-        }
-    }
 }
 
 /// Sends a picture again.
@@ -198,6 +269,10 @@ pub(super) fn retry(picture: &Picture) {
     }
 }
 
+fn object_url(blob: &Blob) -> String {
+    web_sys::Url::create_object_url_with_blob(blob).unwrap_or_default()
+}
+
 /// Adds a picture and has it classified.
 pub(super) fn add(store: Store, name: &str, blob: &Blob) -> PictureId {
     let id = CLIENT.with_borrow_mut(|client| {
@@ -205,11 +280,10 @@ pub(super) fn add(store: Store, name: &str, blob: &Blob) -> PictureId {
         client.blobs.insert(client.next, blob.clone());
         client.next
     });
-    let url = web_sys::Url::create_object_url_with_blob(blob).unwrap_or_default();
     let picture = Picture {
         id,
         name: name.to_owned(),
-        url,
+        url: RwSignal::new(object_url(blob)),
         status: RwSignal::new(Status::Busy),
     };
     store.pictures.update(|all| all.insert(0, picture));
@@ -219,10 +293,24 @@ pub(super) fn add(store: Store, name: &str, blob: &Blob) -> PictureId {
     id
 }
 
+/// Puts other bytes in the place of a picture; its scores stay until the new
+/// ones come.
+pub(super) fn replace(store: Store, id: PictureId, blob: &Blob) {
+    let Some(picture) = store.picture(id) else {
+        return;
+    };
+    CLIENT.with_borrow_mut(|client| client.blobs.insert(id, blob.clone()));
+    let _ = web_sys::Url::revoke_object_url(&picture.url.get_untracked());
+    picture.url.set(object_url(blob));
+    if matches!(store.model.get_untracked(), Model::Ready(_)) {
+        retry(&picture);
+    }
+}
+
 /// Takes a picture off the page.
 pub(super) fn remove(store: Store, id: PictureId) {
     if let Some(picture) = store.picture(id) {
-        let _ = web_sys::Url::revoke_object_url(&picture.url);
+        let _ = web_sys::Url::revoke_object_url(&picture.url.get_untracked());
     }
     store
         .pictures

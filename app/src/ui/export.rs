@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 use serde_json::json;
 
-use super::store::{Status, Store};
+use super::store::{Model, Status, Store};
 use super::web::save;
 
 /// Quotes a field of CSV where it must be; a leading sign that a spreadsheet
@@ -58,7 +58,12 @@ pub(super) fn json(store: Store) {
             Status::Busy | Status::Cancelled => None,
         })
         .collect();
+    let model = match store.model.get_untracked() {
+        Model::Ready(loaded) => json!({"name": loaded.name, "device": loaded.device}),
+        _ => json!(null),
+    };
     let whole = json!({
+        "model": model,
         "labels": store.labels.get_untracked(),
         "templates": untrack(|| store.used_templates()),
         "images": pictures,

@@ -1,11 +1,12 @@
-//! Labels and templates in the address, so that a link carries them.
+//! Labels and templates in the address, so that a link carries them:
+//! `#labels=cat,house&templates=a {}⏎a drawing of a {}&ensemble=off`.
 
+use leptos::prelude::*;
 use wasm_bindgen::JsValue;
 use web_sys::UrlSearchParams;
 
-use super::store::Store;
+use super::store::{DRAWING_TEMPLATES, Store, owned};
 use super::web::window;
-use leptos::prelude::*;
 
 /// Takes labels and templates from the address, where it has some.
 pub(super) fn read(store: Store) {
@@ -13,21 +14,13 @@ pub(super) fn read(store: Store) {
     let Ok(parameters) = UrlSearchParams::new_with_str(hash.trim_start_matches('#')) else {
         return;
     };
-    let all = |key: &str| -> Vec<String> {
-        let values = parameters.get_all(key);
-        values
-            .iter()
-            .filter_map(|value| value.as_string())
-            .collect()
-    };
-    let labels = all("label");
-    if !labels.is_empty() {
+    if let Some(labels) = parameters.get("labels") {
         store.labels.set(Vec::new());
-        store.add_labels(labels);
+        store.add_labels(labels.split(',').map(str::to_owned));
     }
-    let templates = all("template");
-    if !templates.is_empty() {
-        store.templates.set(templates);
+    if let Some(templates) = parameters.get("templates") {
+        let lines = templates.lines().map(str::trim).filter(|l| !l.is_empty());
+        store.templates.set(lines.map(str::to_owned).collect());
     }
     if parameters.get("ensemble").as_deref() == Some("off") {
         store.ensemble.set(false);
@@ -39,14 +32,12 @@ pub(super) fn write(store: Store) {
     let Ok(parameters) = UrlSearchParams::new() else {
         return;
     };
-    store.labels.with(|all| {
-        all.iter()
-            .for_each(|label| parameters.append("label", label))
-    });
-    store.templates.with(|all| {
-        all.iter()
-            .for_each(|template| parameters.append("template", template))
-    });
+    // A label holds no comma: commas part what is typed.
+    parameters.append("labels", &store.labels.get().join(","));
+    let templates = store.templates.get();
+    if templates != owned(DRAWING_TEMPLATES) {
+        parameters.append("templates", &templates.join("\n"));
+    }
     if !store.ensemble.get() {
         parameters.append("ensemble", "off");
     }

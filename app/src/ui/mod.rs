@@ -1,14 +1,18 @@
 //! The page.
 
 mod app;
+mod camera;
 mod card;
 mod client;
 mod export;
+mod header;
 mod intake;
 mod labels;
 mod link;
 mod matrix;
 mod pad;
+mod pictures;
+mod results;
 mod store;
 mod web;
 

@@ -4,14 +4,16 @@ use leptos::html::Canvas;
 use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::*;
-use web_sys::{Blob, CanvasRenderingContext2d, HtmlCanvasElement, PointerEvent};
+use web_sys::{Blob, CanvasRenderingContext2d, HtmlCanvasElement, KeyboardEvent, PointerEvent};
 
 use super::client;
-use super::store::store;
-use crate::protocol::PictureId;
+use super::card::Verdict;
+use super::store::{Picture, Status, Store, store};
+use super::web::media;
 
 /// Side of the pad's pixels.
 const SIDE: u32 = 320;
+const WIDTH: f64 = 7.0;
 const COLOURS: &[(&str, &str)] = &[
     ("black", "#161616"),
     ("red", "#d61f26"),
@@ -22,6 +24,7 @@ const COLOURS: &[(&str, &str)] = &[
     ("purple", "#7a2fb5"),
     ("pink", "#f277b0"),
     ("brown", "#704020"),
+    ("white, to erase", "#ffffff"),
 ];
 
 /// One stroke: its colour, its width and where it went.
@@ -72,15 +75,104 @@ fn place(canvas: &HtmlCanvasElement, event: &PointerEvent) -> (f64, f64) {
     )
 }
 
+/// The drawing as a picture among the results, classified anew whenever the
+/// worker has answered and more has been drawn.
+#[derive(Clone, Copy)]
+struct Live {
+    store: Store,
+    canvas: NodeRef<Canvas>,
+    picture: RwSignal<Option<Picture>>,
+    waiting: StoredValue<bool>,
+    changed: StoredValue<bool>,
+}
+
+impl Live {
+    fn new(store: Store, canvas: NodeRef<Canvas>) -> Self {
+        let live = Self {
+            store,
+            canvas,
+            picture: RwSignal::new(None),
+            waiting: StoredValue::new(false),
+            changed: StoredValue::new(false),
+        };
+        Effect::new(move |_| {
+            let picture = live.picture.get();
+            let busy = picture.is_some_and(|p| p.status.with(|status| *status == Status::Busy));
+            if !busy {
+                live.waiting.set_value(false);
+                if live.changed.get_value() {
+                    live.send();
+                }
+            }
+        });
+        live
+    }
+
+    /// Something was drawn.
+    fn touch(self) {
+        self.changed.set_value(true);
+        if !self.waiting.get_value() {
+            self.send();
+        }
+    }
+
+    fn send(self) {
+        let Some(canvas) = self.canvas.get_untracked() else {
+            return;
+        };
+        self.changed.set_value(false);
+        self.waiting.set_value(true);
+        let taken = Closure::once_into_js(move |blob: Option<Blob>| {
+            let Some(blob) = blob else { return };
+            let known = self.picture.get_untracked();
+            match known.filter(|picture| self.store.picture(picture.id).is_some()) {
+                Some(picture) => client::replace(self.store, picture.id, &blob),
+                None => {
+                    let id = client::add(self.store, "drawing.png", &blob);
+                    self.picture.set(self.store.picture(id));
+                }
+            }
+        });
+        let _ = canvas.to_blob(taken.unchecked_ref());
+    }
+
+    /// The picture stays as it is; the next stroke begins another.
+    fn keep(self) {
+        self.changed.set_value(false);
+        self.picture.set(None);
+    }
+
+    fn drop_picture(self) {
+        let picture = self.picture.get_untracked();
+        self.keep();
+        if let Some(picture) = picture {
+            client::remove(self.store, picture.id);
+        }
+    }
+}
+
+/// The pad, folded away on a phone until it is asked for.
 #[component]
-pub(super) fn Pad() -> impl IntoView {
-    let store = store();
+pub(super) fn PadPanel() -> impl IntoView {
+    let open = !media("(max-width: 60rem)");
+    view! {
+        <section class="panel" aria-labelledby="pad-title">
+            <details class="fold" open=open>
+                <summary><h2 id="pad-title">"Draw one"</h2> <span class="hint">"classified as you draw"</span></summary>
+                <Pad/>
+            </details>
+        </section>
+    }
+}
+
+#[component]
+fn Pad() -> impl IntoView {
     let canvas: NodeRef<Canvas> = NodeRef::new();
+    let live = Live::new(store(), canvas);
     let strokes = StoredValue::new(Vec::<Stroke>::new());
     let drawing = StoredValue::new(false);
-    let shown = StoredValue::new(None::<PictureId>);
     let colour = RwSignal::new(COLOURS[0].1);
-    let width = RwSignal::new(7.0f64);
+    let width = RwSignal::new(WIDTH);
     let empty = RwSignal::new(true);
 
     let repaint = move || {
@@ -88,22 +180,14 @@ pub(super) fn Pad() -> impl IntoView {
             strokes.with_value(|strokes| paint(&canvas, strokes));
         }
     };
-    // The drawing as a picture takes the place of the one before.
-    let classify = move || {
+    let changed = move || {
+        repaint();
         empty.set(strokes.with_value(Vec::is_empty));
-        if let Some(old) = shown.get_value() {
-            client::remove(store, old);
-            shown.set_value(None);
+        if empty.get_untracked() {
+            live.drop_picture();
+        } else {
+            live.touch();
         }
-        let Some(canvas) = canvas.get_untracked().filter(|_| !empty.get_untracked()) else {
-            return;
-        };
-        let taken = Closure::once_into_js(move |blob: Option<Blob>| {
-            if let Some(blob) = blob {
-                shown.set_value(Some(client::add(store, "drawing.png", &blob)));
-            }
-        });
-        let _ = canvas.to_blob(taken.unchecked_ref());
     };
     let down = move |event: PointerEvent| {
         let Some(canvas) = canvas.get_untracked() else {
@@ -118,7 +202,7 @@ pub(super) fn Pad() -> impl IntoView {
             points: vec![place(&canvas, &event)],
         };
         strokes.update_value(|all| all.push(stroke));
-        repaint();
+        changed();
     };
     let moved = move |event: PointerEvent| {
         let Some(canvas) = canvas.get_untracked().filter(|_| drawing.get_value()) else {
@@ -129,32 +213,30 @@ pub(super) fn Pad() -> impl IntoView {
                 stroke.points.push(place(&canvas, &event));
             }
         });
-        repaint();
+        changed();
     };
-    let up = move |_: PointerEvent| {
-        if drawing.get_value() {
-            drawing.set_value(false);
-            classify();
-        }
-    };
-    let undo = move |_| {
+    let up = move |_: PointerEvent| drawing.set_value(false);
+    let undo = move || {
         strokes.update_value(|all| {
             all.pop();
         });
-        repaint();
-        classify();
+        changed();
     };
     let clear = move |_| {
         strokes.update_value(Vec::clear);
-        repaint();
-        classify();
+        changed();
     };
-    // Keep what was drawn, and begin a new one.
     let keep = move |_| {
-        shown.set_value(None);
+        live.keep();
         strokes.update_value(Vec::clear);
         empty.set(true);
         repaint();
+    };
+    let key = move |event: KeyboardEvent| {
+        if event.key() == "z" && (event.ctrl_key() || event.meta_key()) {
+            event.prevent_default();
+            undo();
+        }
     };
     Effect::new(move |_| {
         if canvas.get().is_some() {
@@ -170,11 +252,16 @@ pub(super) fn Pad() -> impl IntoView {
                 height=SIDE
                 aria-label="Drawing pad: draw with mouse, pen or finger"
                 role="img"
+                tabindex="0"
+                on:keydown=key
                 on:pointerdown=down
                 on:pointermove=moved
                 on:pointerup=up
                 on:pointercancel=up
             ></canvas>
+            <div class="pad-says" aria-hidden="true">
+                {move || live.picture.get().map(|picture| view! { <Verdict picture/> })}
+            </div>
             <div class="pad-tools">
                 <fieldset class="swatches">
                     <legend class="unseen">"Colour"</legend>
@@ -198,13 +285,13 @@ pub(super) fn Pad() -> impl IntoView {
                         min="2"
                         max="40"
                         prop:value=move || width.get().to_string()
-                        on:input=move |event| width.set(event_target_value(&event).parse().unwrap_or(7.0))
+                        on:input=move |event| width.set(event_target_value(&event).parse().unwrap_or(WIDTH))
                     />
                 </label>
                 <div class="row">
-                    <button type="button" class="quiet" disabled=move || empty.get() on:click=undo>"Undo"</button>
-                    <button type="button" class="quiet" disabled=move || empty.get() on:click=clear>"Clear"</button>
-                    <button type="button" class="quiet" disabled=move || empty.get() on:click=keep>"Keep and draw another"</button>
+                    <button type="button" class="quiet small" disabled=move || empty.get() on:click=move |_| undo()>"Undo"</button>
+                    <button type="button" class="quiet small" disabled=move || empty.get() on:click=clear>"Clear"</button>
+                    <button type="button" class="quiet small" disabled=move || empty.get() on:click=keep>"Keep, draw another"</button>
                 </div>
             </div>
         </div>

@@ -27,15 +27,16 @@ pub(super) enum Status {
 pub(super) struct Picture {
     pub(super) id: PictureId,
     pub(super) name: String,
-    /// An object URL.
-    pub(super) url: String,
+    /// An object URL; the drawing pad gives a new one as one draws.
+    pub(super) url: RwSignal<String>,
     pub(super) status: RwSignal<Status>,
 }
 
 /// The model.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Model {
-    Loading,
+    /// The part of its weights that is read, 0 to 1.
+    Loading(f64),
     Ready(Loaded),
     Failed(String),
     /// It was ready and the device is gone.
@@ -55,12 +56,16 @@ pub(super) struct Store {
     pub(super) model: RwSignal<Model>,
     pub(super) device: RwSignal<Device>,
     pub(super) pictures: RwSignal<Vec<Picture>>,
+    /// File names of the sample drawings.
+    pub(super) samples: RwSignal<Vec<String>>,
     pub(super) labels: RwSignal<Vec<String>>,
     pub(super) templates: RwSignal<Vec<String>>,
     /// Use every template and average; else the first alone.
     pub(super) ensemble: RwSignal<bool>,
     /// Lowest cosine that counts as a fit.
     pub(super) threshold: RwSignal<f32>,
+    /// The person set the threshold: a new model does not move it.
+    pub(super) threshold_set: RwSignal<bool>,
     pub(super) view: RwSignal<View>,
     /// The picture that is shown large.
     pub(super) open: RwSignal<Option<PictureId>>,
@@ -71,6 +76,12 @@ pub(super) struct Store {
     /// Outcome of a self-test or measurement.
     pub(super) report: RwSignal<String>,
 }
+
+/// Cosines of pictures that show none of the labels stay below this with the
+/// demo model, and with published CLIPs, whose two towers lie further apart.
+pub(super) const DEMO_THRESHOLD: f32 = 0.5;
+/// See [`DEMO_THRESHOLD`].
+pub(super) const CLIP_THRESHOLD: f32 = 0.2;
 
 /// The labels a new page begins with: what is in the sample drawings.
 const FIRST_LABELS: &[&str] = &[
@@ -103,13 +114,15 @@ pub(super) fn owned(words: &[&str]) -> Vec<String> {
 impl Store {
     pub(super) fn new() -> Self {
         Self {
-            model: RwSignal::new(Model::Loading),
+            model: RwSignal::new(Model::Loading(0.0)),
             device: RwSignal::new(Device::Best),
             pictures: RwSignal::new(Vec::new()),
+            samples: RwSignal::new(Vec::new()),
             labels: RwSignal::new(owned(FIRST_LABELS)),
             templates: RwSignal::new(owned(DRAWING_TEMPLATES)),
             ensemble: RwSignal::new(true),
-            threshold: RwSignal::new(0.2),
+            threshold: RwSignal::new(DEMO_THRESHOLD),
+            threshold_set: RwSignal::new(false),
             view: RwSignal::new(View::Cards),
             open: RwSignal::new(None),
             announcement: RwSignal::new(String::new()),

@@ -1,5 +1,6 @@
 //! Small things the browser offers.
 
+use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -15,6 +16,30 @@ pub(super) fn window() -> web_sys::Window {
 
 pub(super) fn document() -> web_sys::Document {
     window().document().unwrap_throw()
+}
+
+/// A line drawing of 24 × 24, in the colour of the text around it.
+pub(super) fn icon(path: &'static str) -> impl IntoView {
+    view! {
+        <svg class="icon" viewBox="0 0 24 24" width="18" height="18" aria-hidden="true"><path d=path/></svg>
+    }
+}
+
+/// The sign on buttons that take away or close.
+pub(super) fn cross() -> impl IntoView {
+    icon("M6 6l12 12M18 6L6 18")
+}
+
+/// Whether a media query holds now.
+pub(super) fn media(query: &str) -> bool {
+    let list = window().match_media(query).ok().flatten();
+    list.is_some_and(|list| list.matches())
+}
+
+/// Puts text on the clipboard and tells whether that worked.
+pub(super) fn copy(text: &str, done: impl FnOnce(bool) + 'static) {
+    let promise = window().navigator().clipboard().write_text(text);
+    leptos::task::spawn_local(async move { done(JsFuture::from(promise).await.is_ok()) });
 }
 
 /// The files of a list.

@@ -9,7 +9,7 @@ use web_sys::{
     OffscreenCanvasRenderingContext2d, PremultiplyAlpha,
 };
 
-use super::scope;
+use super::{kind, scope};
 
 /// Largest file that is looked at, in bytes.
 const MAX_BYTES: f64 = 200e6;
@@ -30,10 +30,10 @@ pub(super) async fn decode(blob: &Blob) -> Result<Rgb8, String> {
         ));
     }
     let head = head(blob).await?;
-    if let Some(advice) = unsupported(&head) {
+    if let Some(advice) = kind::unsupported(&head) {
         return Err(advice.to_owned());
     }
-    if let Some((width, height)) = png_size(&head) {
+    if let Some((width, height)) = kind::size(&head) {
         check_size(width, height).map_err(|error| error.to_string())?;
     }
     let options = ImageBitmapOptions::new();
@@ -49,7 +49,12 @@ pub(super) async fn decode(blob: &Blob) -> Result<Rgb8, String> {
         .unchecked_into();
     let picture = pixels(&bitmap);
     bitmap.close();
-    picture
+    let (width, height, rgba) = picture?;
+    let opaque = rgba.as_chunks::<4>().0.iter().all(|pixel| pixel[3] == 255);
+    if !opaque && let Some(picture) = transparent(blob, width, height).await {
+        return Ok(picture);
+    }
+    Rgb8::from_rgba(width, height, &rgba).map_err(|error| error.to_string())
 }
 
 const NOT_A_PICTURE: &str =
@@ -65,7 +70,19 @@ fn refused(error: JsValue) -> String {
     )
 }
 
-fn pixels(bitmap: &ImageBitmap) -> Result<Rgb8, String> {
+/// The colours below transparency: a canvas forgets them, Pillow's
+/// `convert("RGB")` shows them. None where the bytes are not read here.
+async fn transparent(blob: &Blob, width: u32, height: u32) -> Option<Rgb8> {
+    let buffer = JsFuture::from(blob.array_buffer()).await.ok()?;
+    let bytes = js_sys::Uint8Array::new(&buffer).to_vec();
+    let picture = image::load_from_memory(&bytes).ok()?.into_rgb8();
+    // An orientation of its own, or a frame smaller than its canvas.
+    ((width, height) == picture.dimensions()).then_some(())?;
+    Rgb8::new(width, height, picture.into_raw()).ok()
+}
+
+/// Width, height and 4 bytes a pixel.
+fn pixels(bitmap: &ImageBitmap) -> Result<(u32, u32, Vec<u8>), String> {
     let (width, height) = (bitmap.width(), bitmap.height());
     check_size(width, height).map_err(|error| error.to_string())?;
     let canvas = OffscreenCanvas::new(width, height).map_err(refused)?;
@@ -80,41 +97,14 @@ fn pixels(bitmap: &ImageBitmap) -> Result<Rgb8, String> {
     let data = context
         .get_image_data(0.0, 0.0, f64::from(width), f64::from(height))
         .map_err(|_| format!("there is not enough memory for a picture of {width} × {height}"))?;
-    Rgb8::from_rgba(width, height, &data.data()).map_err(|error| error.to_string())
+    Ok((width, height, data.data().0))
 }
 
 /// The first bytes of the file.
 async fn head(blob: &Blob) -> Result<Vec<u8>, String> {
-    let slice = blob.slice_with_f64_and_f64(0.0, 512.0).map_err(refused)?;
+    let slice = blob.slice_with_f64_and_f64(0.0, kind::HEAD as f64).map_err(refused)?;
     let buffer = JsFuture::from(slice.array_buffer()).await.map_err(|_| {
         "the file cannot be read any more: was it moved or changed? Choose it again".to_owned()
     })?;
     Ok(js_sys::Uint8Array::new(&buffer).to_vec())
-}
-
-/// Formats that people have and browsers do not read, with what to do.
-fn unsupported(head: &[u8]) -> Option<&'static str> {
-    if head.get(4..8) == Some(b"ftyp") {
-        return match head.get(8..12)? {
-            b"avif" | b"avis" => None,
-            b"heic" | b"heix" | b"mif1" | b"msf1" | b"hevc" => Some(
-                "this is a HEIC picture, which browsers do not read: export it as JPEG or PNG (on \
-                 an iPhone: Settings, Camera, Formats, Most Compatible)",
-            ),
-            _ => Some("this is a video: take a still picture from it"),
-        };
-    }
-    let start = String::from_utf8_lossy(head).to_lowercase();
-    start
-        .contains("<svg")
-        .then_some("this is an SVG drawing, which is not supported: export it as PNG")
-}
-
-/// Sides of a PNG, which can promise more than memory holds.
-fn png_size(head: &[u8]) -> Option<(u32, u32)> {
-    let side = |at: usize| -> Option<u32> {
-        Some(u32::from_be_bytes(head.get(at..at + 4)?.try_into().ok()?))
-    };
-    head.starts_with(b"\x89PNG\r\n\x1a\n").then_some(())?;
-    Some((side(16)?, side(20)?))
 }

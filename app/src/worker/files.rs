@@ -1,19 +1,50 @@
 //! Model files: those served with the page, or a person's own, read in ranges
 //! and never whole.
 
+use std::cell::Cell;
+
 use plume_core::checkpoint::Bytes;
 use plume_core::{Error, Result};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Blob, File, FileReaderSync, Response};
 
-use super::scope;
+use super::{post, scope};
+use crate::protocol::Event;
 
 /// A file of the browser's, read in ranges. Reading is synchronous, which only
 /// a worker may do.
 struct InBrowser {
     blob: Blob,
     reader: FileReaderSync,
+    /// Bytes read so far, told to the page now and then.
+    done: Cell<f64>,
+    told: Cell<f64>,
+}
+
+/// Part of the file after which progress is told.
+const STEP: f64 = 0.02;
+
+impl InBrowser {
+    fn new(blob: Blob) -> std::result::Result<Self, String> {
+        let reader = FileReaderSync::new();
+        let reader = reader.map_err(|_| "this browser does not read files in ranges")?;
+        Ok(Self {
+            blob,
+            reader,
+            done: Cell::new(0.0),
+            told: Cell::new(0.0),
+        })
+    }
+
+    fn tell(&self, bytes: usize) {
+        let (done, total) = (self.done.get() + bytes as f64, self.blob.size());
+        self.done.set(done);
+        if done - self.told.get() > total * STEP {
+            self.told.set(done);
+            post(&Event::Loading { done, total });
+        }
+    }
 }
 
 impl Bytes for InBrowser {
@@ -34,7 +65,18 @@ impl Bytes for InBrowser {
             .slice_with_f64_and_f64(offset as f64, end)
             .map_err(lost)?;
         let buffer = self.reader.read_as_array_buffer(&slice).map_err(lost)?;
+        self.tell(len);
         Ok(js_sys::Uint8Array::new(&buffer).to_vec())
+    }
+}
+
+/// A name for a person: the folder's, where the file's own says nothing.
+fn own_name(weights: &File) -> String {
+    let path = js_sys::Reflect::get(weights, &"webkitRelativePath".into());
+    let path = path.ok().and_then(|path| path.as_string());
+    match path.unwrap_or_default().rsplit('/').nth(1) {
+        Some(folder) => folder.to_owned(),
+        None => weights.name(),
     }
 }
 
@@ -56,11 +98,23 @@ async fn text(blob: &Blob) -> std::result::Result<String, String> {
 }
 
 impl ModelFiles {
+    /// The person's own files, or the demo's where there are none.
+    ///
+    /// # Errors
+    /// Says which file is missing.
+    pub(super) async fn open(payload: &JsValue) -> std::result::Result<Self, String> {
+        if payload.is_null() || payload.is_undefined() {
+            Self::demo().await
+        } else {
+            Self::own(payload).await
+        }
+    }
+
     /// A person's own: a `.safetensors` file among its companions.
     ///
     /// # Errors
     /// Says which file is missing.
-    pub(super) async fn own(files: &JsValue) -> std::result::Result<Self, String> {
+    async fn own(files: &JsValue) -> std::result::Result<Self, String> {
         let files: Vec<File> = js_sys::Array::from(files)
             .iter()
             .map(JsCast::unchecked_into)
@@ -85,15 +139,12 @@ impl ModelFiles {
             None => None,
         };
         Ok(Self {
-            name: weights.name(),
+            name: own_name(weights),
             demo: false,
             config,
             tokenizer: text(tokenizer).await?,
             preprocessor,
-            weights: Box::new(InBrowser {
-                blob: weights.clone().into(),
-                reader: FileReaderSync::new().map_err(|_| "files cannot be read in ranges here")?,
-            }),
+            weights: Box::new(InBrowser::new(weights.clone().into())?),
         })
     }
 
@@ -101,7 +152,7 @@ impl ModelFiles {
     ///
     /// # Errors
     /// Where it cannot be fetched.
-    pub(super) async fn demo() -> std::result::Result<Self, String> {
+    async fn demo() -> std::result::Result<Self, String> {
         let blob = |name: &'static str| async move {
             let failed =
                 || format!("the demo model's {name} could not be fetched: load the page again");
@@ -122,10 +173,7 @@ impl ModelFiles {
             config: text(&blob("config.json").await?).await?,
             tokenizer: text(&blob("tokenizer.json").await?).await?,
             preprocessor: Some(text(&blob("preprocessor_config.json").await?).await?),
-            weights: Box::new(InBrowser {
-                blob: weights,
-                reader: FileReaderSync::new().map_err(|_| "files cannot be read in ranges here")?,
-            }),
+            weights: Box::new(InBrowser::new(weights)?),
         })
     }
 }

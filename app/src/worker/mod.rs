@@ -2,6 +2,7 @@
 
 mod decode;
 mod files;
+mod kind;
 mod session;
 
 use std::cell::RefCell;
@@ -14,6 +15,7 @@ use wasm_bindgen_futures::spawn_local;
 use web_sys::{Blob, DedicatedWorkerGlobalScope, MessageEvent};
 
 use crate::protocol::{Command, Event, PictureId, Scores, Timings, pack, unpack};
+use files::ModelFiles;
 use session::Session;
 
 /// Everything the worker knows.
@@ -52,6 +54,12 @@ fn now() -> f64 {
 
 /// Listens for commands until the page goes away.
 pub fn start() {
+    std::panic::set_hook(Box::new(|panic| {
+        console_error_panic_hook::hook(panic);
+        post(&Event::Crashed {
+            message: panic.to_string(),
+        });
+    }));
     let worker = Shared::default();
     let listener =
         Closure::<dyn FnMut(MessageEvent)>::new(move |message: MessageEvent| {
@@ -131,12 +139,21 @@ fn report(json: String) {
 }
 
 async fn load(shared: &Shared, device: crate::protocol::Device, payload: &JsValue) {
-    match Session::load(device, payload).await {
-        Ok((session, loaded)) => {
+    let loaded = match ModelFiles::open(payload).await {
+        Ok(files) => {
+            // The one before makes room; the page loads it again if this fails.
             let mut worker = shared.borrow_mut();
-            worker.session = Some(session);
+            worker.session = None;
             worker.pictures.clear();
             drop(worker);
+            let loaded = Session::load(device, files).await;
+            loaded.map_err(|error| error.to_string())
+        }
+        Err(message) => Err(message),
+    };
+    match loaded {
+        Ok((session, loaded)) => {
+            shared.borrow_mut().session = Some(session);
             post(&Event::Loaded(loaded));
         }
         Err(message) => post(&Event::LoadFailed { message }),
@@ -206,11 +223,9 @@ fn announce(worker: &Worker, id: PictureId) {
 
 /// Classifies a picture, and with it those that wait right behind.
 async fn pictures(shared: &Shared, first: PictureId, payload: JsValue) {
+    // Without a model the picture waits at the page, which sends it again.
     let Some(mut session) = take(shared) else {
-        return post(&Event::PictureFailed {
-            id: first,
-            message: "no model is loaded".to_owned(),
-        });
+        return;
     };
     let mut batch = vec![(first, payload)];
     {
@@ -249,7 +264,7 @@ async fn pictures(shared: &Shared, first: PictureId, payload: JsValue) {
     let start = now();
     let embeddings = session.embed_images(&pixels).await;
     let encode = (now() - start) / timed.len() as f64;
-    put_back(shared, session, embeddings.as_ref().err());
+    let ok = put_back(shared, session, embeddings.as_ref().err());
     match embeddings {
         Ok(embeddings) => {
             let mut worker = shared.borrow_mut();
@@ -259,6 +274,7 @@ async fn pictures(shared: &Shared, first: PictureId, payload: JsValue) {
                 announce(&worker, id);
             }
         }
+        Err(_) if !ok => {}
         Err(error) => {
             for (id, _) in timed {
                 post(&Event::PictureFailed {

@@ -72,30 +72,21 @@ fn classifier<B: Backend>(backend: &B, files: ModelFiles) -> Result<Classifier<B
 }
 
 impl Session {
-    /// Loads the person's own files, or the demo where there are none.
-    pub(super) async fn load(
-        device: Device,
-        payload: &JsValue,
-    ) -> std::result::Result<(Self, Loaded), String> {
+    /// Puts a model on a device.
+    pub(super) async fn load(device: Device, files: ModelFiles) -> Result<(Self, Loaded)> {
         let start = now();
-        let files = if payload.is_null() || payload.is_undefined() {
-            ModelFiles::demo().await?
-        } else {
-            ModelFiles::own(payload).await?
-        };
         let (name, demo) = (files.name.clone(), files.demo);
         let (chosen, note) = choose(device).await;
         let (model, gpu, device) = match chosen {
             Some(gpu) => {
                 let info = gpu.info();
                 let slow = if info.software { ", in software" } else { "" };
-                let device = format!("WebGPU, {}{slow}", info.name);
-                let model = classifier(&gpu, files).map_err(|e| e.to_string())?;
-                (Model::Gpu(model), true, device)
+                let device = format!("WebGPU · {}{slow}", info.name);
+                (Model::Gpu(classifier(&gpu, files)?), true, device)
             }
             None => {
-                let model = classifier(&Candle::new(), files).map_err(|e| e.to_string())?;
-                (Model::Cpu(model), false, "CPU, WebAssembly SIMD".to_owned())
+                let model = Model::Cpu(classifier(&Candle::new(), files)?);
+                (model, false, "CPU · WebAssembly SIMD".to_owned())
             }
         };
         let image_size = on!(&model, c => c.preprocess().size());
@@ -173,7 +164,7 @@ const TURNS: usize = 15;
 /// Times, as JSON: milliseconds by device, model and batch.
 pub(super) async fn bench(demo: bool) -> String {
     let config = if demo {
-        match ModelFiles::demo()
+        match ModelFiles::open(&JsValue::NULL)
             .await
             .map(|files| clip_config(&files.config))
         {

@@ -1,0 +1,206 @@
+//! What stands above: the name, what computes, and which model.
+
+use leptos::html::{Dialog, Input};
+use leptos::prelude::*;
+use wasm_bindgen::JsCast;
+use web_sys::HtmlElement;
+
+use super::intake::take;
+use super::store::{Model, store};
+use super::web::{cross, document, files, icon, media};
+use super::client;
+use crate::protocol::Device;
+
+const THEME: &str = "plume-theme";
+
+/// Light or dark, where the person prefers other than the system.
+fn switch_theme() {
+    let Some(root) = document().document_element() else {
+        return;
+    };
+    let system_dark = media("(prefers-color-scheme: dark)");
+    let dark = match root.get_attribute("data-theme").as_deref() {
+        Some("dark") => true,
+        Some("light") => false,
+        _ => system_dark,
+    };
+    let store = web_sys::window().and_then(|window| window.local_storage().ok().flatten());
+    let name = if dark { "light" } else { "dark" };
+    let _ = root.set_attribute("data-theme", name);
+    if let Some(store) = store {
+        let _ = store.set_item(THEME, name);
+    }
+}
+
+#[component]
+pub(super) fn Header() -> impl IntoView {
+    let store = store();
+    let badge = move || match store.model.get() {
+        Model::Loading(part) if part > 0.0 => format!("Loading {:.0} %", part * 100.0),
+        Model::Loading(_) => "Loading…".to_owned(),
+        Model::Ready(loaded) => loaded.device,
+        Model::Failed(_) => "No model".to_owned(),
+        Model::Lost(_) => "Stopped".to_owned(),
+    };
+    let kind = move || match store.model.get() {
+        Model::Ready(loaded) if loaded.gpu => "gpu",
+        Model::Ready(_) => "cpu",
+        Model::Loading(_) => "loading",
+        Model::Failed(_) | Model::Lost(_) => "failed",
+    };
+    let name = move || match store.model.get() {
+        Model::Ready(loaded) => loaded.name,
+        Model::Loading(_) => "Loading…".to_owned(),
+        Model::Failed(_) | Model::Lost(_) => "none".to_owned(),
+    };
+    let dialog: NodeRef<Dialog> = NodeRef::new();
+    let open = move |_| {
+        if let Some(dialog) = dialog.get_untracked() {
+            let _ = dialog.show_modal();
+        }
+    };
+    let choose = move |event| {
+        let device = match event_target_value(&event).as_str() {
+            "gpu" => Device::Gpu,
+            "cpu" => Device::Cpu,
+            _ => Device::Best,
+        };
+        client::choose(store, device);
+    };
+    view! {
+        <header class="top">
+            <a class="brand" href="./">
+                <img src="./icon.svg" alt="" width="34" height="34"/>
+                <h1>"Plume"</h1>
+            </a>
+            <p class="claim">"Which label fits a picture? Computed here, on your machine."</p>
+            <div class="machine">
+                <button type="button" class="quiet small" id="model-button" on:click=open title="Which model computes, and how to use your own">
+                    <span class="faint">"Model "</span><span class="model-name">{name}</span>
+                </button>
+                <div class="device">
+                    <span id="device-badge" class="badge" data-kind=kind>{badge}</span>
+                    <select id="device-select" aria-label="What computes" on:change=choose>
+                        <option value="best">"Choose for me"</option>
+                        <option value="gpu">"WebGPU"</option>
+                        <option value="cpu">"CPU"</option>
+                    </select>
+                </div>
+                <button type="button" class="quiet small square" aria-label="Light or dark" title="Light or dark" on:click=move |_| switch_theme()>
+                    {icon("M12 3a9 9 0 1 0 9 9 7 7 0 0 1-9-9z")}
+                </button>
+            </div>
+        </header>
+        <ModelDialog dialog/>
+        <Notices/>
+    }
+}
+
+/// What the model is, and how to use another.
+#[component]
+fn ModelDialog(dialog: NodeRef<Dialog>) -> impl IntoView {
+    let store = store();
+    let chosen: NodeRef<Input> = NodeRef::new();
+    let folder: NodeRef<Input> = NodeRef::new();
+    Effect::new(move |_| {
+        if let Some(input) = folder.get() {
+            input.set_webkitdirectory(true);
+        }
+    });
+    let close = move || {
+        if let Some(dialog) = dialog.get_untracked() {
+            dialog.close();
+        }
+    };
+    let taken = move |input: NodeRef<Input>| {
+        if let Some(input) = input.get_untracked() {
+            close();
+            take(store, &files(input.files()));
+            input.set_value("");
+        }
+    };
+    let about = move || match store.model.get() {
+        Model::Ready(loaded) => format!(
+            "{}: sees {} × {} pixels, loaded in {:.0} ms, runs on {}.",
+            loaded.name, loaded.image_size, loaded.image_size, loaded.milliseconds, loaded.device
+        ),
+        Model::Loading(_) => "A model is being loaded.".to_owned(),
+        Model::Failed(message) | Model::Lost(message) => message,
+    };
+    let own = move || matches!(store.model.get(), Model::Ready(loaded) if !loaded.demo);
+    let back = move |_| {
+        close();
+        client::load_own(store, None);
+    };
+    // A click beside the dialog closes it.
+    let beside = move |event: web_sys::MouseEvent| {
+        let target = event.target().and_then(|t| t.dyn_into::<HtmlElement>().ok());
+        if target.is_some_and(|target| target.tag_name() == "DIALOG") {
+            close();
+        }
+    };
+    view! {
+        <dialog id="model-dialog" class="narrow" node_ref=dialog aria-labelledby="model-title" on:click=beside>
+            <header>
+                <h2 id="model-title">"Model"</h2>
+                <button type="button" class="remove" aria-label="Close" on:click=move |_| close()>{cross()}</button>
+            </header>
+            <p>{about}</p>
+            <p class="hint">
+                "The model that comes with this page is small and knows drawings of everyday things, not photographs. "
+                "For photographs take a published CLIP with a vision transformer: "
+                <code>"model.safetensors"</code>" with its "<code>"config.json"</code>" and "<code>"tokenizer.json"</code>
+                " (and "<code>"preprocessor_config.json"</code>" if there is one), in transformers' or open_clip's layout. "
+                "Drop them together anywhere on the page, or choose them here. The files are read where they lie; nothing is sent."
+            </p>
+            <div class="row">
+                <label class="button">
+                    "Choose its files"
+                    <input id="model-input" class="unseen" type="file" multiple node_ref=chosen aria-label="Choose a model's files" on:change=move |_| taken(chosen)/>
+                </label>
+                <label class="button quiet">
+                    "Choose its folder"
+                    <input id="model-folder-input" class="unseen" type="file" multiple node_ref=folder aria-label="Choose a model's folder" on:change=move |_| taken(folder)/>
+                </label>
+                <Show when=own>
+                    <button type="button" class="quiet" id="demo-model" on:click=back>"Back to the drawings model"</button>
+                </Show>
+            </div>
+        </dialog>
+    }
+}
+
+/// What went wrong, with a way on.
+#[component]
+fn Notices() -> impl IntoView {
+    let store = store();
+    let stopped = move || match store.model.get() {
+        Model::Failed(message) | Model::Lost(message) => Some(view! {
+            <div class="notice" role="alert" id="model-error">
+                <p>{message}</p>
+                <div class="row">
+                    <button type="button" on:click=move |_| client::choose(store, Device::Cpu)>"Compute on the CPU"</button>
+                    <button type="button" class="quiet" on:click=move |_| client::choose(store, store.device.get_untracked())>"Try again"</button>
+                </div>
+            </div>
+        }),
+        _ => None,
+    };
+    let note = move || match store.model.get() {
+        Model::Ready(loaded) => loaded
+            .note
+            .map(|note| view! { <p class="note" id="device-note">{note}</p> }),
+        _ => None,
+    };
+    let error = move || {
+        store.error.get().map(|message| {
+            view! {
+                <div class="notice" role="alert" id="error">
+                    <p>{message}</p>
+                    <button type="button" class="remove" aria-label="Dismiss" on:click=move |_| store.error.set(None)>{cross()}</button>
+                </div>
+            }
+        })
+    };
+    view! { {stopped} {note} {error} }
+}
