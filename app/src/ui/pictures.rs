@@ -40,7 +40,7 @@ pub(super) fn Pictures() -> impl IntoView {
         <section class="panel" aria-labelledby="pictures-title">
             <div class="panel-head">
                 <h2 id="pictures-title">"Pictures"</h2>
-                <p class="hint">"Drop or paste them anywhere on this page, or:"</p>
+                <p class="hint">"Drop or paste anywhere, or choose:"</p>
             </div>
             <div class="sources">
                 <label class="button">
@@ -63,7 +63,7 @@ pub(super) fn Pictures() -> impl IntoView {
                     id="url-input"
                     type="url"
                     aria-label="Address of a picture"
-                    placeholder="https://… address of a picture"
+                    placeholder="https://…"
                     prop:value=move || url.get()
                     on:input=move |event| url.set(event_target_value(&event))
                 />
@@ -108,6 +108,11 @@ fn Gallery() -> impl IntoView {
                     <img src=format!("./demo/samples/{name}") alt="" width="64" height="64"/>
                 </button>
             </For>
+            <Show when=move || !names.with(Vec::is_empty)>
+                <button type="button" class="quiet all-samples" id="all-samples" on:click=move |_| {
+                    names.get_untracked().iter().rev().for_each(|name| sample(store, name));
+                }>"All of them"</button>
+            </Show>
         </div>
     }
 }
