@@ -30,15 +30,21 @@ struct Texts {
 }
 
 /// The texts of the reference, up to the token that is read.
-fn texts(golden: &Golden) -> Texts {
+fn texts(golden: &Golden, vocab_size: usize) -> Texts {
+    let eot_id = (vocab_size - 1) as f32;
     let (shape, ids) = golden.tensor("input_ids").unwrap();
     let (_, ends) = golden.tensor("eot").unwrap();
     let rows = ids.chunks_exact(shape[1]).zip(&ends);
     let tokens = rows
-        .map(|(row, &eot)| Tokens {
-            ids: row.iter().map(|&id| id as u32).collect(),
-            eot: eot as usize,
-            truncated: false,
+        .map(|(row, &eot)| {
+            // Ours is one rule for all of them: the first of the last token.
+            let first = row.iter().position(|&id| id == eot_id);
+            assert_eq!(first, Some(eot as usize));
+            Tokens {
+                ids: row.iter().map(|&id| id as u32).collect(),
+                eot: eot as usize,
+                truncated: false,
+            }
         })
         .collect();
     Texts {
@@ -70,7 +76,7 @@ fn agrees<B: Backend>(backend: &B) {
         let pixels = channels_last(&shape, &pixels);
         let shape = [shape[0], shape[2], shape[3], 3];
         let pixels = Tensor::upload(backend, &pixels, &shape).unwrap();
-        let texts = texts(&golden);
+        let texts = texts(&golden, config.text.vocab_size);
         assert_eq!(texts.context, config.text.context);
 
         let states = [
