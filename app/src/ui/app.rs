@@ -7,7 +7,7 @@ use super::intake::listen;
 use super::labels::Labels;
 use super::pad::PadPanel;
 use super::pictures::Pictures;
-use super::results::{Results, Viewer};
+use super::results::{Jump, Results, Viewer};
 use super::store::{Model, Store, store};
 use super::{client, link, web};
 
@@ -35,6 +35,7 @@ pub fn App() -> impl IntoView {
             </div>
             <div class="work">
                 <Labels/>
+                <Jump/>
                 <Results/>
             </div>
         </main>
@@ -42,7 +43,6 @@ pub fn App() -> impl IntoView {
             <p>"Nothing leaves this machine: pictures, labels and drawings stay in this page, and the model runs here, also without a network."</p>
         </footer>
         <Report/>
-        <Jump/>
         <Viewer/>
         <div class="drop-veil" aria-hidden="true" class:shown=move || over.get()>
             <p>"Drop pictures, a folder, or a model"</p>
@@ -74,22 +74,5 @@ fn Report() -> impl IntoView {
     view! {
         {test.then(|| view! { <pre id="selftest">{report}</pre> })}
         {(bench && !test).then(|| view! { <pre id="bench">{report}</pre> })}
-    }
-}
-
-/// On a phone the answers lie below what asks for them: a way there.
-#[component]
-fn Jump() -> impl IntoView {
-    let store = store();
-    let count = move || store.pictures.with(Vec::len);
-    let jump = move |_| {
-        if let Some(results) = web::document().get_element_by_id("results") {
-            results.scroll_into_view();
-        }
-    };
-    view! {
-        <Show when=move || count() != 0>
-            <button type="button" class="jump" on:click=jump>{move || format!("Results ({}) ↓", count())}</button>
-        </Show>
     }
 }

@@ -130,7 +130,8 @@ pub(super) fn Answer(picture: Picture, #[prop(optional)] all: bool) -> impl Into
             _ => String::new(),
         })
     };
-    move || match now.get() {
+    move || {
+        match now.get() {
         Phase::Busy => {
             let waiting = move || match store.model.get() {
                 Model::Ready(_) => "Computing…",
@@ -169,6 +170,7 @@ pub(super) fn Answer(picture: Picture, #[prop(optional)] all: bool) -> impl Into
             </div>
         }
         .into_any(),
+    }
     }
 }
 

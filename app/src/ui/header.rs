@@ -5,11 +5,11 @@ use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 use web_sys::HtmlElement;
 
+use super::client;
 use super::intake::take;
 use super::store::{Model, store};
 use super::web::{cross, document, files, icon, media};
-use super::client;
-use crate::protocol::Device;
+use crate::protocol::{Device, Loaded};
 
 const THEME: &str = "plume-theme";
 
@@ -53,6 +53,14 @@ pub(super) fn Header() -> impl IntoView {
         Model::Loading(_) => "Loading…".to_owned(),
         Model::Failed(_) | Model::Lost(_) => "none".to_owned(),
     };
+    // Why the CPU computes, where the person might wonder, takes the place of
+    // the claim: nothing moves.
+    let claim = move || match store.model.get() {
+        Model::Ready(Loaded {
+            note: Some(note), ..
+        }) => note,
+        _ => "Which label fits a picture? Computed here, on your machine.".to_owned(),
+    };
     let dialog: NodeRef<Dialog> = NodeRef::new();
     let open = move |_| {
         if let Some(dialog) = dialog.get_untracked() {
@@ -73,7 +81,7 @@ pub(super) fn Header() -> impl IntoView {
                 <img src="./icon.svg" alt="" width="34" height="34"/>
                 <h1>"Plume"</h1>
             </a>
-            <p class="claim">"Which label fits a picture? Computed here, on your machine."</p>
+            <p class="claim" id="device-note">{claim}</p>
             <div class="machine">
                 <button type="button" class="quiet small" id="model-button" on:click=open title="Which model computes, and how to use your own">
                     <span class="faint">"Model "</span><span class="model-name">{name}</span>
@@ -134,7 +142,9 @@ fn ModelDialog(dialog: NodeRef<Dialog>) -> impl IntoView {
     };
     // A click beside the dialog closes it.
     let beside = move |event: web_sys::MouseEvent| {
-        let target = event.target().and_then(|t| t.dyn_into::<HtmlElement>().ok());
+        let target = event
+            .target()
+            .and_then(|t| t.dyn_into::<HtmlElement>().ok());
         if target.is_some_and(|target| target.tag_name() == "DIALOG") {
             close();
         }
@@ -186,12 +196,6 @@ fn Notices() -> impl IntoView {
         }),
         _ => None,
     };
-    let note = move || match store.model.get() {
-        Model::Ready(loaded) => loaded
-            .note
-            .map(|note| view! { <p class="note" id="device-note">{note}</p> }),
-        _ => None,
-    };
     let error = move || {
         store.error.get().map(|message| {
             view! {
@@ -202,5 +206,5 @@ fn Notices() -> impl IntoView {
             }
         })
     };
-    view! { {stopped} {note} {error} }
+    view! { {stopped} {error} }
 }

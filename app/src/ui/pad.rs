@@ -6,8 +6,8 @@ use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::*;
 use web_sys::{Blob, CanvasRenderingContext2d, HtmlCanvasElement, KeyboardEvent, PointerEvent};
 
-use super::client;
 use super::card::Verdict;
+use super::client;
 use super::store::{Picture, Status, Store, store};
 use super::web::media;
 

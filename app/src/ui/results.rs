@@ -9,7 +9,7 @@ use super::card::{Answer, Card, Verdict};
 use super::matrix::Matrix;
 use super::pictures::sample;
 use super::store::{Status, View, store};
-use super::web::cross;
+use super::web::{cross, document};
 use super::{client, export};
 
 /// Samples that the welcome puts on the page at once.
@@ -51,10 +51,7 @@ fn Welcome() -> impl IntoView {
     };
     view! {
         <div class="welcome">
-            <svg class="welcome-art" viewBox="0 0 200 120" aria-hidden="true">
-                <path d="M28 108C40 66 74 26 150 12c2 32-18 66-70 72-12 2-24 4-32 14"/>
-                <path d="M28 108C58 70 92 42 132 26M62 76l26 2M80 60l30 0M98 46l28-4M62 76l2-24M80 60l4-24M98 46l8-20"/>
-            </svg>
+            <img src="./icon.svg" alt="" width="84" height="84"/>
             <h2 id="results-title">"Show it a picture"</h2>
             <p>"Choose a sample, draw one yourself, or drop your own. You see which of your labels fits best, and how well."</p>
             <button type="button" id="try-samples" on:click=start disabled=move || store.samples.with(Vec::is_empty)>
@@ -141,6 +138,9 @@ fn Toolbar() -> impl IntoView {
                     on:input=slide
                 />
             </label>
+        </div>
+        <div class="subbar">
+            <Explanation/>
             <div class="progress" class:shown=working>
                 <progress
                     aria-label="Pictures done"
@@ -151,7 +151,23 @@ fn Toolbar() -> impl IntoView {
                 <button type="button" class="quiet small" id="cancel" disabled=move || !working() on:click=move |_| client::cancel()>"Cancel"</button>
             </div>
         </div>
-        <Explanation/>
+    }
+}
+
+/// On a phone the answers lie below what asks for them: a way there.
+#[component]
+pub(super) fn Jump() -> impl IntoView {
+    let store = store();
+    let count = move || store.pictures.with(Vec::len);
+    let jump = move |_| {
+        if let Some(results) = document().get_element_by_id("results") {
+            results.scroll_into_view();
+        }
+    };
+    view! {
+        <Show when=move || count() != 0>
+            <button type="button" class="jump" on:click=jump>{move || format!("Results ({}) ↓", count())}</button>
+        </Show>
     }
 }
 
@@ -171,7 +187,9 @@ pub(super) fn Viewer() -> impl IntoView {
         }
     });
     let beside = move |event: web_sys::MouseEvent| {
-        let target = event.target().and_then(|t| t.dyn_into::<HtmlElement>().ok());
+        let target = event
+            .target()
+            .and_then(|t| t.dyn_into::<HtmlElement>().ok());
         if target.is_some_and(|target| target.tag_name() == "DIALOG") {
             store.open.set(None);
         }

@@ -102,7 +102,9 @@ fn pixels(bitmap: &ImageBitmap) -> Result<(u32, u32, Vec<u8>), String> {
 
 /// The first bytes of the file.
 async fn head(blob: &Blob) -> Result<Vec<u8>, String> {
-    let slice = blob.slice_with_f64_and_f64(0.0, kind::HEAD as f64).map_err(refused)?;
+    let slice = blob
+        .slice_with_f64_and_f64(0.0, kind::HEAD as f64)
+        .map_err(refused)?;
     let buffer = JsFuture::from(slice.array_buffer()).await.map_err(|_| {
         "the file cannot be read any more: was it moved or changed? Choose it again".to_owned()
     })?;
