@@ -89,7 +89,7 @@ pub(super) fn Header() -> impl IntoView {
                 <div class="device">
                     <span id="device-badge" class="badge" data-kind=kind>{badge}</span>
                     <select id="device-select" aria-label="What computes" on:change=choose>
-                        <option value="best">"Choose for me"</option>
+                        <option value="best">"Automatic"</option>
                         <option value="gpu">"WebGPU"</option>
                         <option value="cpu">"CPU"</option>
                     </select>
