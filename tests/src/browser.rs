@@ -207,9 +207,7 @@ impl Browser {
             .await?;
         let scheme = if dark { "dark" } else { "light" };
         let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
-        tools
-            .send_raw("Emulation.setEmulatedMedia", media)
-            .await?;
+        tools.send_raw("Emulation.setEmulatedMedia", media).await?;
         tokio::time::sleep(Duration::from_millis(300)).await;
         self.driver.screenshot(path).await?;
         Ok(())

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::run::{output, root, run, say};
+use crate::run::{root, run, say};
 use crate::setup;
 
 /// Where the page is built.
@@ -54,7 +54,7 @@ fn dist_files() -> Result<Vec<PathBuf>> {
 
 /// Makes the wasm smaller and faster with binaryen, where it is there.
 fn optimize() -> Result<()> {
-    if output("wasm-opt", &["--version"]).is_none() {
+    if !setup::wasm_opt().is_file() {
         say("wasm-opt is not there: the wasm stays as the compiler left it");
         return Ok(());
     }
@@ -74,7 +74,7 @@ fn optimize() -> Result<()> {
             "multivalue",
         ]
         .map(|feature| format!("--enable-{feature}"));
-        let mut command = Command::new("wasm-opt");
+        let mut command = Command::new(setup::wasm_opt());
         command
             .args(["-O3", "--enable-nontrapping-float-to-int"])
             .args(features);

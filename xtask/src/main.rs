@@ -16,8 +16,8 @@ cargo xtask COMMAND
   world   draw the page's sample pictures anew
 
 Set-up installs what is missing and says so: Trunk and wasm-bindgen into the
-cache folder of Plume's tools, binaryen and (for tests) Chromium and a software
-Vulkan from the Debian archive.";
+cache folder of Plume's tools, binaryen (through npm) as well, and for the tests
+Chromium and a software Vulkan from the Debian archive.";
 
 fn main() -> ExitCode {
     let command = std::env::args().nth(1).unwrap_or_default();

@@ -10,6 +10,8 @@ use crate::run::{output, root, run, say};
 
 /// Trunk's version; wasm-bindgen's is that of `Cargo.lock`.
 const TRUNK: &str = "0.21.14";
+/// binaryen's version.
+const BINARYEN: u32 = 123;
 
 /// Where the tools are kept, shared by all checkouts.
 pub fn tools() -> PathBuf {
@@ -126,6 +128,30 @@ fn debian(packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// binaryen's wasm-opt, from npm: Debian's (108) breaks the table that
+/// wasm-bindgen keeps JavaScript's values in.
+pub fn wasm_opt() -> PathBuf {
+    tools().join("node_modules/.bin/wasm-opt")
+}
+
+fn binaryen() -> Result<()> {
+    let found = output(&wasm_opt().to_string_lossy(), &["--version"]);
+    if found.is_some_and(|found| found.contains(&format!("version {BINARYEN}"))) {
+        return Ok(());
+    }
+    if !has("npm") {
+        debian(&["nodejs", "npm"])?;
+    }
+    say(&format!(
+        "Installing binaryen {BINARYEN} into {}",
+        tools().display()
+    ));
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--no-fund", "--no-audit", "--prefix"])
+        .arg(tools());
+    run(npm.arg(format!("binaryen@{BINARYEN}.0.0")))
+}
+
 /// What building the page needs.
 ///
 /// # Errors
@@ -146,9 +172,7 @@ pub fn for_building() -> Result<()> {
         &locked("wasm-bindgen")?,
         false,
     )?;
-    if !has("wasm-opt")
-        && let Err(error) = debian(&["binaryen"])
-    {
+    if let Err(error) = binaryen() {
         say(&format!(
             "Going on without wasm-opt, the page will be a tenth larger: {error:#}"
         ));
