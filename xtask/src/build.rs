@@ -76,7 +76,7 @@ fn optimize() -> Result<()> {
         .map(|feature| format!("--enable-{feature}"));
         let mut command = Command::new(setup::wasm_opt());
         command
-            .args(["-O3", "--enable-nontrapping-float-to-int"])
+            .args(["-O2", "--enable-nontrapping-float-to-int"])
             .args(features);
         run(command.arg(&path).arg("-o").arg(&small))?;
         fs::rename(&small, &path)?;
