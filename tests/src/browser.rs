@@ -1,6 +1,8 @@
 //! A real Chromium, driven as a person would.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::mem::ManuallyDrop;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,17 +12,26 @@ use serde_json::{Value, json};
 use thirtyfour::prelude::*;
 
 /// How long anything may take, on a slow machine in software.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(150);
 
 /// A browser and its driver. Both end with it.
 pub struct Browser {
-    /// The session.
-    pub driver: WebDriver,
+    /// The session. Its own way of ending waits for a driver that may be gone.
+    pub driver: ManuallyDrop<WebDriver>,
     process: Child,
+    port: u16,
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
+        // The driver closes the browser and answers; then it may go.
+        if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) {
+            let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
+            let session = self.driver.session_id();
+            let request = format!("DELETE /session/{session} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n");
+            let _ = stream.write_all(request.as_bytes());
+            let _ = stream.read(&mut [0; 512]);
+        }
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -73,7 +84,14 @@ impl Browser {
         let address = format!("http://127.0.0.1:{port}");
         loop {
             match WebDriver::new(&address, capabilities.clone()).await {
-                Ok(driver) => return Ok(Self { driver, process }),
+                Ok(driver) => {
+                    let driver = ManuallyDrop::new(driver);
+                    return Ok(Self {
+                        driver,
+                        process,
+                        port,
+                    });
+                }
                 Err(error) if begun.elapsed() > PATIENCE => return Err(error.into()),
                 Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
             }
