@@ -172,7 +172,7 @@ pub fn pack<T: Serialize>(message: &T, payload: &JsValue) -> Result<JsValue, JsV
 ///
 /// # Errors
 /// Where it is none of ours.
-pub fn unpack<T: serde::de::DeserializeOwned>(data: JsValue) -> Result<(T, JsValue), JsValue> {
-    let pair = js_sys::Array::from(&data);
+pub fn unpack<T: serde::de::DeserializeOwned>(data: &JsValue) -> Result<(T, JsValue), JsValue> {
+    let pair = js_sys::Array::from(data);
     Ok((serde_wasm_bindgen::from_value(pair.get(0))?, pair.get(1)))
 }

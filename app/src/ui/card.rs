@@ -93,6 +93,10 @@ fn Bar(label: String, rows: Memo<Rows>) -> impl IntoView {
 
 /// The best label, or that none fits.
 #[component]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "leptos passes properties by value"
+)]
 pub(super) fn Verdict(picture: Picture) -> impl IntoView {
     let store = store();
     let rows = rows(&picture);

@@ -56,7 +56,7 @@ pub(super) fn start(store: Store) {
     };
     let listener =
         Closure::<dyn FnMut(MessageEvent)>::new(move |message: MessageEvent| {
-            match unpack::<Event>(message.data()) {
+            match unpack::<Event>(&message.data()) {
                 Ok((event, _)) => receive(store, event),
                 Err(error) => web_sys::console::error_1(&error),
             }

@@ -60,6 +60,7 @@ pub(super) async fn decode(blob: &Blob) -> Result<Rgb8, String> {
 const NOT_A_PICTURE: &str =
     "this is not a picture that can be read, or it is damaged: use JPEG, PNG, WebP, GIF or AVIF";
 
+#[expect(clippy::needless_pass_by_value, reason = "handed to map_err as it is")]
 fn refused(error: JsValue) -> String {
     let reason = error
         .dyn_ref::<js_sys::Error>()

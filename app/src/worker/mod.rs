@@ -63,7 +63,7 @@ pub fn start() {
     let worker = Shared::default();
     let listener =
         Closure::<dyn FnMut(MessageEvent)>::new(move |message: MessageEvent| {
-            match unpack::<Command>(message.data()) {
+            match unpack::<Command>(&message.data()) {
                 Ok((command, payload)) => receive(&worker, command, payload),
                 Err(error) => web_sys::console::error_1(&error),
             }
@@ -117,10 +117,11 @@ async fn work(shared: Shared) {
         match command {
             Command::Load { device } => load(&shared, device, &payload).await,
             Command::Labels { labels, templates } => {
-                let mut worker = shared.borrow_mut();
-                worker.labels = labels;
-                worker.templates = templates;
-                drop(worker);
+                {
+                    let mut worker = shared.borrow_mut();
+                    worker.labels = labels;
+                    worker.templates = templates;
+                }
                 rescore(&shared).await;
             }
             Command::Picture { id } => pictures(&shared, id, payload).await,
@@ -142,10 +143,11 @@ async fn load(shared: &Shared, device: crate::protocol::Device, payload: &JsValu
     let loaded = match ModelFiles::open(payload).await {
         Ok(files) => {
             // The one before makes room; the page loads it again if this fails.
-            let mut worker = shared.borrow_mut();
-            worker.session = None;
-            worker.pictures.clear();
-            drop(worker);
+            {
+                let mut worker = shared.borrow_mut();
+                worker.session = None;
+                worker.pictures.clear();
+            }
             let loaded = Session::load(device, files).await;
             loaded.map_err(|error| error.to_string())
         }
