@@ -21,6 +21,8 @@ const LICENCES: &[&str] = &[
     "CDLA-Permissive-2.0",
     "IJG",
     "ISC",
+    // Its terms hold for its own files, which are used unchanged.
+    "MPL-2.0",
     "Unicode-3.0",
     "Unlicense",
     "Zlib",

@@ -73,7 +73,8 @@ mod tests {
                 .unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(kernel.source)));
             let mut validator = wgpu::naga::valid::Validator::new(
                 wgpu::naga::valid::ValidationFlags::all(),
-                wgpu::naga::valid::Capabilities::empty(),
+                // unpack2x16float, which core WGSL has.
+                wgpu::naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32,
             );
             validator
                 .validate(&module)
