@@ -12,7 +12,6 @@ cargo xtask COMMAND
   build   set up and build the page into dist/, for any static host
   test    set up and run every check and every test
   check   formatting, lints (native and wasm32) and licences
-  bench   measure natively, and the page in Chromium
   world   draw the page's sample pictures anew
 
 Set-up installs what is missing and says so: Trunk and wasm-bindgen into the
@@ -58,16 +57,11 @@ fn command_named(command: &str) -> Result<()> {
             setup::for_testing()?;
             check::all()?;
             build::page()?;
+            // The browser tests compare the page with the command.
+            run::cargo(&["build"])?;
             run::cargo(&["test", "--no-fail-fast"])?;
             run::say("\nxtask test: everything passed");
             Ok(())
-        }
-        "bench" => {
-            setup::for_building()?;
-            setup::for_testing()?;
-            build::page()?;
-            run::cargo(&["run", "--release", "--bin", "plume", "--", "bench"])?;
-            run::cargo(&["test", "--test", "bench", "--", "--ignored", "--nocapture"])
         }
         "world" => run::cargo(&[
             "run",
