@@ -11,6 +11,7 @@ use std::future::Future;
 use half::f16;
 
 use crate::Result;
+use crate::quant::{BLOCK, Quantization};
 
 /// The point-wise functions of the CLIP family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -39,7 +40,8 @@ pub enum Mask {
 }
 
 /// What `linear` does after the product, in this order: add the bias, apply
-/// the activation, add the residual.
+/// the activation, add the residual; or, where `residual_first`, add the bias,
+/// add the residual, apply the activation.
 pub struct Epilogue<'a, Buffer> {
     /// `[out]`, added to every row.
     pub bias: Option<&'a Buffer>,
@@ -47,6 +49,8 @@ pub struct Epilogue<'a, Buffer> {
     pub activation: Option<Activation>,
     /// `[rows, out]`, added last.
     pub residual: Option<&'a Buffer>,
+    /// The residual is added before the activation, as ResNets do.
+    pub residual_first: bool,
 }
 
 /// A band of columns of a row-major matrix: `width` columns starting at
@@ -105,6 +109,22 @@ impl UnfoldDims {
     }
 }
 
+/// The sizes of one `avg_pool` call over `[n, height, width, channels]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PoolDims {
+    /// Pictures.
+    pub n: usize,
+    /// Rows of a picture.
+    pub height: usize,
+    /// Columns of a picture.
+    pub width: usize,
+    /// Channels, innermost.
+    pub channels: usize,
+    /// Side of the square window, and the step between windows. Rows and
+    /// columns that fill no window are left out.
+    pub kernel: usize,
+}
+
 /// One side of a `concat`.
 pub struct Span<'a, Buffer> {
     /// `[outer, len]`, or `[len]` where `shared`.
@@ -122,6 +142,9 @@ pub enum WeightData {
     F32(Vec<f32>),
     /// 16-bit floats; computed with in f32.
     F16(Vec<f16>),
+    /// Blocks of 32 weights in GGML's `q8_0` or `q4_0`, row after row; the
+    /// inner size is a multiple of 32.
+    Quantized(Quantization, Vec<u8>),
 }
 
 impl WeightData {
@@ -130,6 +153,7 @@ impl WeightData {
         match self {
             Self::F32(data) => data.len(),
             Self::F16(data) => data.len(),
+            Self::Quantized(kind, bytes) => bytes.len() / kind.block_bytes() * BLOCK,
         }
     }
 
@@ -143,6 +167,7 @@ impl WeightData {
         match self {
             Self::F32(data) => data,
             Self::F16(data) => data.into_iter().map(f32::from).collect(),
+            Self::Quantized(kind, bytes) => kind.dequantize(&bytes),
         }
     }
 }
@@ -228,6 +253,25 @@ pub trait Backend: Clone + 'static {
     /// `[n, h, w, c]` → `[n · out_h · out_w, kernel · kernel · c]`: the windows
     /// of a convolution as rows (window row, window column, channel).
     fn unfold(&self, x: &Self::Buffer, dims: UnfoldDims) -> Result<Self::Buffer>;
+    /// A convolution of `[n, h, w, c]` with a square window: `w` is `[out,
+    /// kernel · kernel · c]` (window row, window column, channel) → `[n, out_h,
+    /// out_w, out]`, with the epilogue of [`Backend::linear`].
+    fn conv2d(
+        &self,
+        x: &Self::Buffer,
+        dims: UnfoldDims,
+        w: &Self::Weight,
+        out: usize,
+        epilogue: Epilogue<'_, Self::Buffer>,
+    ) -> Result<Self::Buffer> {
+        let (out_height, out_width) = dims.out();
+        let rows = dims.n * out_height * out_width;
+        let inner = dims.kernel * dims.kernel * dims.channels;
+        self.linear(&self.unfold(x, dims)?, rows, w, (out, inner), epilogue)
+    }
+    /// `[n, h, w, c]` → `[n, h / kernel, w / kernel, c]`: the mean of each
+    /// window.
+    fn avg_pool(&self, x: &Self::Buffer, dims: PoolDims) -> Result<Self::Buffer>;
     /// `[outer, a.len]`, `[outer, b.len]` → `[outer, a.len + b.len]`.
     fn concat(
         &self,

@@ -60,6 +60,22 @@ pub struct ConvConfig {
     pub stride: usize,
 }
 
+/// Where a vision transformer is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum VisionPool {
+    /// At a class token (CLIP §2.4).
+    #[default]
+    Class,
+    /// At the grid itself: the tokens of each of `side` × `side` cells are
+    /// averaged and all cells projected together, so that the embedding can
+    /// tell what is where. There is no class token.
+    Cells {
+        /// Cells on a side; divides the grid.
+        side: usize,
+    },
+}
+
 /// The image tower: a vision transformer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VisionConfig {
@@ -69,9 +85,12 @@ pub struct VisionConfig {
     pub stem: StemConfig,
     /// The blocks.
     pub transformer: TransformerConfig,
+    /// From tokens to one vector.
+    #[serde(default)]
+    pub pool: VisionPool,
 }
 
-/// The text tower: a causal transformer.
+/// The text tower: a transformer, causal in the paper.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TextConfig {
     /// Longest text in tokens, start and end included.
@@ -80,6 +99,13 @@ pub struct TextConfig {
     pub vocab_size: usize,
     /// The blocks.
     pub transformer: TransformerConfig,
+    /// A token sees only those before it.
+    #[serde(default = "yes")]
+    pub causal: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl VisionConfig {
@@ -93,9 +119,9 @@ impl VisionConfig {
         }
     }
 
-    /// Tokens of a picture, the class token included.
+    /// Tokens of a picture, a class token included.
     pub fn tokens(&self) -> usize {
-        self.grid() * self.grid() + 1
+        self.grid() * self.grid() + usize::from(self.pool == VisionPool::Class)
     }
 }
 
@@ -149,6 +175,14 @@ impl ClipConfig {
                 )));
             }
         }
+        if let VisionPool::Cells { side } = self.vision.pool
+            && (side == 0 || !self.vision.grid().is_multiple_of(side))
+        {
+            return Err(Error::Config(format!(
+                "{side} cells on a side do not divide a grid of {}",
+                self.vision.grid()
+            )));
+        }
         match &self.vision.stem {
             StemConfig::Patch { size } if *size == 0 || *size > self.vision.image_size => {
                 Err(Error::Config(format!(
@@ -183,11 +217,13 @@ impl ClipConfig {
                 image_size: 224,
                 stem: StemConfig::Patch { size: 32 },
                 transformer: transformer(768, 12),
+                pool: VisionPool::Class,
             },
             text: TextConfig {
                 context: 77,
                 vocab_size: 49408,
                 transformer: transformer(512, 8),
+                causal: true,
             },
         }
     }

@@ -95,6 +95,7 @@ pub async fn run<B: Backend>(backend: &B, thin: bool) -> Result<Vec<Outcome>> {
     suite.pointwise().await?;
     suite.attention().await?;
     suite.unfold().await?;
+    suite.avg_pool().await?;
     suite.moves().await?;
     suite.large().await?;
     Ok(suite.outcomes)
@@ -185,6 +186,7 @@ impl<B: Backend> Suite<'_, B> {
                     bias: full.then_some(&bias),
                     activation,
                     residual: full.then_some(&residual),
+                    residual_first: half,
                 };
                 let got = x.linear(&w, &after)?;
                 let mut want = Vec::with_capacity(rows * cols);
@@ -195,7 +197,11 @@ impl<B: Backend> Suite<'_, B> {
                         let dot: f64 = row.iter().zip(column).map(|(a, b)| a * b).sum();
                         let at = r * cols + c;
                         let (b, r) = if full { (b64[c], r64[at]) } else { (0.0, 0.0) };
-                        want.push(activated(dot + b, activation) + r);
+                        want.push(if half {
+                            activated(dot + b + r, activation)
+                        } else {
+                            activated(dot + b, activation) + r
+                        });
                     }
                 }
                 let name = format!("linear {rows}×{inner}→{cols} half {half} {activation:?}");
@@ -385,6 +391,57 @@ impl<B: Backend> Suite<'_, B> {
                 "unfold {n}×{height}×{width}×{channels} by {kernel} step {stride} pad {padding}"
             );
             self.check(name, &got, &want, 0.0).await?;
+
+            let out = 9;
+            let (weight, w64) = self.weight(out, kernel * kernel * channels, false)?;
+            let (bias, b64) = self.tensor(&[out], 3)?;
+            let after = After {
+                bias: Some(&bias),
+                activation: Some(Activation::Relu),
+                ..After::default()
+            };
+            let got = x.conv2d(&weight, kernel, stride, padding, &after)?;
+            let product: Vec<f64> = want
+                .chunks(kernel * kernel * channels)
+                .flat_map(|window| {
+                    let filters = w64.chunks(window.len()).zip(&b64);
+                    filters.map(move |(w, b)| {
+                        let dot: f64 = window.iter().zip(w).map(|(x, w)| x * w).sum();
+                        (dot + b).max(0.0)
+                    })
+                })
+                .collect();
+            let name = format!(
+                "conv2d {n}×{height}×{width}×{channels} by {kernel} step {stride} pad {padding}"
+            );
+            self.check(name, &got, &product, 2e-6).await?;
+        }
+        Ok(())
+    }
+
+    async fn avg_pool(&mut self) -> Result<()> {
+        for (n, height, width, channels, kernel) in [
+            (2, 8, 8, 5, 2),
+            (1, 7, 9, 3, 2),
+            (3, 9, 9, 1, 3),
+            (2, 4, 4, 65, 4),
+            (1, 5, 5, 2, 1),
+        ] {
+            let (x, x64) = self.tensor(&[n, height, width, channels], 1)?;
+            let got = x.avg_pool(kernel)?;
+            let (oh, ow) = (height / kernel, width / kernel);
+            let mut want = vec![0.0; n * oh * ow * channels];
+            for (i, want) in want.iter_mut().enumerate() {
+                let (c, ox, oy) = (i % channels, i / channels % ow, i / channels / ow % oh);
+                let b = i / (channels * ow * oh);
+                for (ky, kx) in (0..kernel * kernel).map(|k| (k / kernel, k % kernel)) {
+                    let (y, x) = (oy * kernel + ky, ox * kernel + kx);
+                    *want += x64[((b * height + y) * width + x) * channels + c];
+                }
+                *want /= (kernel * kernel) as f64;
+            }
+            let name = format!("avg_pool {n}×{height}×{width}×{channels} by {kernel}");
+            self.check(name, &got, &want, 1e-6).await?;
         }
         Ok(())
     }

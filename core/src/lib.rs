@@ -12,6 +12,7 @@ pub mod gpu;
 pub mod image;
 pub mod models;
 pub mod nn;
+pub mod quant;
 pub mod tasks;
 pub mod tensor;
 pub mod tokens;

@@ -58,6 +58,7 @@ impl<B: Backend> Linear<B> {
                 bias,
                 activation,
                 residual,
+                residual_first: false,
             },
         )
     }
@@ -118,7 +119,11 @@ impl<B: Backend> Conv<B> {
     /// # Errors
     /// See [`Linear::forward`].
     pub fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        let x = self.linear.forward(&x.unfold(3, self.stride, 1)?)?;
+        let after = After {
+            bias: self.linear.bias.as_ref(),
+            ..After::default()
+        };
+        let x = x.conv2d(&self.linear.weight, 3, self.stride, 1, &after)?;
         self.norm.forward(&x)?.activate(Activation::Gelu)
     }
 }

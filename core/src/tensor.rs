@@ -1,7 +1,7 @@
 //! The checked front door to a [`Backend`]: shape errors are made here, once.
 
 use crate::backend::{
-    Activation, AttentionDims, Backend, Columns, Epilogue, Mask, Span, UnfoldDims,
+    Activation, AttentionDims, Backend, Columns, Epilogue, Mask, PoolDims, Span, UnfoldDims,
 };
 use crate::{Error, Result};
 
@@ -48,6 +48,8 @@ pub struct After<'a, B: Backend> {
     pub activation: Option<Activation>,
     /// `[rows, out]`.
     pub residual: Option<&'a Tensor<B>>,
+    /// The residual is added before the activation.
+    pub residual_first: bool,
 }
 
 impl<B: Backend> Default for After<'_, B> {
@@ -56,7 +58,35 @@ impl<B: Backend> Default for After<'_, B> {
             bias: None,
             activation: None,
             residual: None,
+            residual_first: false,
         }
+    }
+}
+
+impl<'a, B: Backend> After<'a, B> {
+    /// The epilogue of an operation that gives `[rows, out]`.
+    fn checked(
+        &self,
+        operation: &'static str,
+        rows: usize,
+        out: usize,
+    ) -> Result<Epilogue<'a, B::Buffer>> {
+        let fits = |tensor: Option<&Tensor<B>>, shape: &[usize]| match tensor {
+            Some(t) if t.len() != shape.iter().product::<usize>() => Err(shape_error(
+                operation,
+                format!("{shape:?} after it"),
+                &t.shape,
+            )),
+            _ => Ok(()),
+        };
+        fits(self.bias, &[out])?;
+        fits(self.residual, &[rows, out])?;
+        Ok(Epilogue {
+            bias: self.bias.map(|t| &t.buffer),
+            activation: self.activation,
+            residual: self.residual.map(|t| &t.buffer),
+            residual_first: self.residual_first,
+        })
     }
 }
 
@@ -164,33 +194,69 @@ impl<B: Backend> Tensor<B> {
         if let Some(last) = shape.last_mut() {
             *last = w.rows;
         }
-        if let Some(bias) = after.bias
-            && bias.len() != w.rows
-        {
-            return Err(shape_error(
-                "linear bias",
-                format!("[{}]", w.rows),
-                &bias.shape,
-            ));
-        }
-        if let Some(residual) = after.residual
-            && residual.len() != rows * w.rows
-        {
-            return Err(shape_error(
-                "linear residual",
-                format!("{shape:?}"),
-                &residual.shape,
-            ));
-        }
-        let epilogue = Epilogue {
-            bias: after.bias.map(|t| &t.buffer),
-            activation: after.activation,
-            residual: after.residual.map(|t| &t.buffer),
-        };
+        let epilogue = after.checked("linear", rows, w.rows)?;
         let buffer =
             self.backend
                 .linear(&self.buffer, rows, &w.inner, (w.rows, w.cols), epilogue)?;
         Ok(self.with(buffer, shape))
+    }
+
+    /// `[n, h, w, c]` → `[n, out_h, out_w, out]`: a convolution whose weight is
+    /// `[out, kernel · kernel · c]` (window row, window column, channel).
+    ///
+    /// # Errors
+    /// Where shapes do not go together or the device fails.
+    pub fn conv2d(
+        &self,
+        w: &Weight<B>,
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+        after: &After<'_, B>,
+    ) -> Result<Self> {
+        let dims = self.windows("conv2d", kernel, stride, padding)?;
+        if kernel * kernel * dims.channels != w.cols {
+            return Err(shape_error(
+                "conv2d",
+                format!("[n, h, w, {}]", w.cols / (kernel * kernel)),
+                &self.shape,
+            ));
+        }
+        let (oh, ow) = dims.out();
+        let epilogue = after.checked("conv2d", dims.n * oh * ow, w.rows)?;
+        let buffer = self
+            .backend
+            .conv2d(&self.buffer, dims, &w.inner, w.rows, epilogue)?;
+        Ok(self.with(buffer, vec![dims.n, oh, ow, w.rows]))
+    }
+
+    /// The windows of a convolution over `[n, h, w, c]`.
+    fn windows(
+        &self,
+        operation: &'static str,
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+    ) -> Result<UnfoldDims> {
+        let &[n, height, width, channels] = self.shape.as_slice() else {
+            return Err(shape_error(operation, "[n, h, w, c]", &self.shape));
+        };
+        if height.min(width) + 2 * padding < kernel || stride == 0 || kernel == 0 {
+            return Err(shape_error(
+                operation,
+                format!("pictures of {kernel} × {kernel} or more"),
+                &self.shape,
+            ));
+        }
+        Ok(UnfoldDims {
+            n,
+            height,
+            width,
+            channels,
+            kernel,
+            stride,
+            padding,
+        })
     }
 
     /// `[.., cols]` → same: each row normalised, then `· weight + bias`.
@@ -281,28 +347,41 @@ impl<B: Backend> Tensor<B> {
     /// # Errors
     /// Where the tensor is no batch of pictures or smaller than the window.
     pub fn unfold(&self, kernel: usize, stride: usize, padding: usize) -> Result<Self> {
+        let dims = self.windows("unfold", kernel, stride, padding)?;
+        let (oh, ow) = dims.out();
+        let buffer = self.backend.unfold(&self.buffer, dims)?;
+        Ok(self.with(
+            buffer,
+            vec![dims.n, oh, ow, kernel * kernel * dims.channels],
+        ))
+    }
+
+    /// `[n, h, w, c]` → `[n, h / kernel, w / kernel, c]`: the mean of each
+    /// window of `kernel` × `kernel`.
+    ///
+    /// # Errors
+    /// Where the tensor is no batch of pictures or smaller than the window.
+    pub fn avg_pool(&self, kernel: usize) -> Result<Self> {
         let &[n, height, width, channels] = self.shape.as_slice() else {
-            return Err(shape_error("unfold", "[n, h, w, c]", &self.shape));
+            return Err(shape_error("avg_pool", "[n, h, w, c]", &self.shape));
         };
-        if height.min(width) + 2 * padding < kernel || stride == 0 {
+        if kernel == 0 || height.min(width) < kernel {
             return Err(shape_error(
-                "unfold",
+                "avg_pool",
                 format!("pictures of {kernel} × {kernel} or more"),
                 &self.shape,
             ));
         }
-        let dims = UnfoldDims {
+        let dims = PoolDims {
             n,
             height,
             width,
             channels,
             kernel,
-            stride,
-            padding,
         };
-        let (oh, ow) = dims.out();
-        let buffer = self.backend.unfold(&self.buffer, dims)?;
-        Ok(self.with(buffer, vec![n, oh, ow, kernel * kernel * channels]))
+        let buffer = self.backend.avg_pool(&self.buffer, dims)?;
+        let shape = vec![n, height / kernel, width / kernel, channels];
+        Ok(self.with(buffer, shape))
     }
 
     /// `[n, a, d]` and `[n, b, d]` → `[n, a + b, d]`; a tensor `[a, d]` serves

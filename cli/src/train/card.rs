@@ -97,8 +97,8 @@ photographs: for those load a published checkpoint.
 |---|---|---|---|
 {rows}
 
-Held out means never trained on: for every thing one colour, and a seventh of the ordered pairs of
-things.
+Held out means never trained on: for every thing one colour, and a seventh of the pairs of things,
+in either order.
 
 - **Model**: {image} × {image} pixels, four convolutions to a grid of {grid} × {grid}, {vl} transformer
   layers of width {vw} with a class token; text {tl} causal layers of width {tw}, {vocab} tokens, read

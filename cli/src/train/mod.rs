@@ -18,7 +18,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use plume_core::backend::Activation;
 use plume_core::checkpoint::{Checkpoint, Init, Source};
 use plume_core::config::{
-    ClipConfig, ConvConfig, StemConfig, TextConfig, TransformerConfig, VisionConfig,
+    ClipConfig, ConvConfig, StemConfig, TextConfig, TransformerConfig, VisionConfig, VisionPool,
 };
 use plume_core::cpu::{Candle, Parameters};
 use plume_core::image::Preprocess;
@@ -94,11 +94,13 @@ fn demo_config(vocab_size: usize) -> ClipConfig {
                 convs: vec![conv(24, 2), conv(48, 2), conv(96, 2), conv(96, 1)],
             },
             transformer: transformer(2),
+            pool: VisionPool::Cells { side: 4 },
         },
         text: TextConfig {
             context: 32,
             vocab_size,
             transformer: transformer(2),
+            causal: false,
         },
     }
 }

@@ -11,7 +11,7 @@ pub enum Split {
     /// Those that are trained on.
     Train,
     /// Those that training never shows: for each thing one colour, and a
-    /// seventh of the ordered pairs of things.
+    /// seventh of the pairs of things.
     HeldOut,
 }
 
@@ -21,14 +21,11 @@ impl Split {
         held == (self == Split::HeldOut)
     }
 
-    /// Whether the first may lie so to the second; told from either side it is
-    /// the same scene.
-    fn allows_pair(self, a: Thing, relation: Relation, b: Thing) -> bool {
-        let (a, b) = match relation {
-            Relation::LeftOf | Relation::Above => (a as usize, b as usize),
-            Relation::RightOf | Relation::Below => (b as usize, a as usize),
-        };
-        let held = (a * 13 + b * 5) % 7 == 0;
+    /// Whether two things may lie beside each other, in whatever order: a
+    /// scene and the one with the places exchanged belong to the same split.
+    fn allows_pair(self, a: Thing, b: Thing) -> bool {
+        let (a, b) = (a as usize, b as usize);
+        let held = (a.min(b) * 13 + a.max(b) * 5).is_multiple_of(7);
         held == (self == Split::HeldOut)
     }
 }
@@ -161,7 +158,7 @@ impl Sampler {
         let relation = self.pick(&Relation::ALL);
         let (a, b) = loop {
             let (a, b) = (self.thing(None), self.thing(None));
-            if a.0 != b.0 && self.split.allows_pair(a.0, relation, b.0) {
+            if a.0 != b.0 && self.split.allows_pair(a.0, b.0) {
                 break (a, b);
             }
         };

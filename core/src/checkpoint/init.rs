@@ -4,7 +4,7 @@
 use crate::Result;
 use crate::backend::WeightData;
 use crate::checkpoint::Source;
-use crate::config::{ClipConfig, TransformerConfig};
+use crate::config::{ClipConfig, TransformerConfig, VisionPool};
 
 /// Random weights for a configuration.
 pub struct Init {
@@ -29,6 +29,11 @@ impl Init {
         let (width, layers) = (width as f32, layers as f32);
         let leaf = name.rsplit('.').next().unwrap_or(name);
         let inner = *shape.last().unwrap_or(&1) as f32;
+        if let (VisionPool::Cells { side }, "vision.proj") = (self.config.vision.pool, name) {
+            // Every cell alike: the embedding begins as that of the mean.
+            let cells = side * side;
+            return Fill::Tiled(cells, width.sqrt().recip() / cells as f32);
+        }
         let deviation = match (leaf, shape.len()) {
             // ln(1 / 0.07), CLIP §2.5.
             ("logit_scale", _) => return Fill::Constant(2.659_26),
@@ -53,14 +58,24 @@ impl Init {
 enum Fill {
     Constant(f32),
     Normal(f32),
+    /// Normal numbers, each row of them so many times side by side.
+    Tiled(usize, f32),
 }
 
 impl Source for Init {
     fn read(&self, name: &str, shape: &[usize]) -> Result<WeightData> {
         let len = shape.iter().product();
+        let draw = |len, deviation| normals(self.seed ^ hash(name), len, deviation);
         Ok(WeightData::F32(match self.fill(name, shape) {
             Fill::Constant(value) => vec![value; len],
-            Fill::Normal(deviation) => normals(self.seed ^ hash(name), len, deviation),
+            Fill::Normal(deviation) => draw(len, deviation),
+            Fill::Tiled(times, deviation) => {
+                let cols = shape.last().copied().unwrap_or(1) / times;
+                let tile = draw(len / times, deviation);
+                tile.chunks(cols)
+                    .flat_map(|row| row.repeat(times))
+                    .collect()
+            }
         }))
     }
 }

@@ -219,6 +219,9 @@ fn permute(data: &WeightData, from: impl Fn(usize) -> usize) -> WeightData {
     match data {
         WeightData::F32(x) => WeightData::F32((0..x.len()).map(|i| x[from(i)]).collect()),
         WeightData::F16(x) => WeightData::F16((0..x.len()).map(|i| x[from(i)]).collect()),
+        WeightData::Quantized(kind, bytes) => {
+            permute(&WeightData::F32(kind.dequantize(bytes)), from)
+        }
     }
 }
 
@@ -228,7 +231,7 @@ fn concat(parts: Vec<WeightData>) -> WeightData {
         .iter()
         .map(|part| match part {
             WeightData::F16(x) => Some(x.as_slice()),
-            WeightData::F32(_) => None,
+            WeightData::F32(_) | WeightData::Quantized(..) => None,
         })
         .collect();
     match halves {

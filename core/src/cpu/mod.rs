@@ -15,7 +15,7 @@ use candle_core::{DType, Device, Tensor, Var};
 
 use crate::Result;
 use crate::backend::{
-    Activation, AttentionDims, Backend, Columns, Epilogue, Span, UnfoldDims, WeightData,
+    Activation, AttentionDims, Backend, Columns, Epilogue, PoolDims, Span, UnfoldDims, WeightData,
 };
 
 /// The parameters under training, by canonical name.
@@ -117,6 +117,18 @@ impl Backend for Candle {
         epilogue: Epilogue<'_, Tensor>,
     ) -> Result<Tensor> {
         let mut y = x.reshape((rows, inner))?.matmul(&w.t()?)?;
+        let residual = match epilogue.residual {
+            Some(residual) => Some(residual.reshape((rows, out))?),
+            None => None,
+        };
+        let (first, last) = if epilogue.residual_first {
+            (residual, None)
+        } else {
+            (None, residual)
+        };
+        if let Some(residual) = first {
+            y = (y + residual)?;
+        }
         match (epilogue.bias, epilogue.activation) {
             (Some(bias), activation) => {
                 y = y.apply_op2(&bias.flatten_all()?, ops::BiasActivation(activation))?;
@@ -124,8 +136,8 @@ impl Backend for Candle {
             (None, Some(activation)) => y = y.apply_op1(ops::Activate(activation))?,
             (None, None) => {}
         }
-        match epilogue.residual {
-            Some(residual) => Ok((y + residual.reshape((rows, out))?)?),
+        match last {
+            Some(residual) => Ok((y + residual)?),
             None => Ok(y),
         }
     }
@@ -182,6 +194,10 @@ impl Backend for Candle {
 
     fn unfold(&self, x: &Tensor, dims: UnfoldDims) -> Result<Tensor> {
         Ok(x.contiguous()?.apply_op1(ops::Unfold(dims))?)
+    }
+
+    fn avg_pool(&self, x: &Tensor, dims: PoolDims) -> Result<Tensor> {
+        Ok(x.contiguous()?.apply_op1(ops::AvgPool(dims))?)
     }
 
     fn concat(&self, outer: usize, a: Span<'_, Tensor>, b: Span<'_, Tensor>) -> Result<Tensor> {

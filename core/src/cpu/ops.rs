@@ -4,7 +4,7 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::math;
-use crate::backend::{Activation, Mask, UnfoldDims};
+use crate::backend::{Activation, Mask, PoolDims, UnfoldDims};
 
 /// The numbers behind a contiguous layout.
 fn numbers<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
@@ -313,6 +313,65 @@ impl CustomOp1 for Unfold {
                 for (sum, g) in dx[to..to + len].iter_mut().zip(&grad[from..from + len]) {
                     *sum += g;
                 }
+            });
+            dx
+        })?;
+        tensor(dx, x).map(Some)
+    }
+}
+
+/// The means of windows; see [`crate::backend::Backend::avg_pool`].
+pub(super) struct AvgPool(pub(super) PoolDims);
+
+impl AvgPool {
+    /// Calls `f(window_offset, picture_offset)` for each pixel of each window;
+    /// both are the first of its channels.
+    fn pairs(&self, mut f: impl FnMut(usize, usize)) {
+        let d = &self.0;
+        let (out_height, out_width) = (d.height / d.kernel, d.width / d.kernel);
+        for n in 0..d.n {
+            for y in 0..out_height * d.kernel {
+                for x in 0..out_width * d.kernel {
+                    let window = (n * out_height + y / d.kernel) * out_width + x / d.kernel;
+                    let pixel = (n * d.height + y) * d.width + x;
+                    f(window * d.channels, pixel * d.channels);
+                }
+            }
+        }
+    }
+
+    fn share(&self) -> f32 {
+        1.0 / (self.0.kernel * self.0.kernel) as f32
+    }
+}
+
+impl CustomOp1 for AvgPool {
+    fn name(&self) -> &'static str {
+        "avg_pool"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = numbers(x, layout)?;
+        let d = &self.0;
+        let len = d.n * (d.height / d.kernel) * (d.width / d.kernel) * d.channels;
+        let mut out = vec![0f32; len];
+        let share = self.share();
+        self.pairs(|to, from| {
+            let pixel = &x[from..from + d.channels];
+            let mean = out[to..to + d.channels].iter_mut();
+            mean.zip(pixel).for_each(|(mean, x)| *mean += x * share);
+        });
+        Ok((CpuStorage::F32(out), len.into()))
+    }
+
+    fn bwd(&self, x: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let (channels, share) = (self.0.channels, self.share());
+        let dx = with_numbers(grad, |grad| {
+            let mut dx = vec![0f32; x.elem_count()];
+            self.pairs(|from, to| {
+                let grad = &grad[from..from + channels];
+                let pixel = dx[to..to + channels].iter_mut();
+                pixel.zip(grad).for_each(|(dx, g)| *dx = g * share);
             });
             dx
         })?;

@@ -12,7 +12,7 @@ pub use buffer::Buffer;
 pub use device::Info;
 
 use crate::backend::{
-    Activation, AttentionDims, Backend, Columns, Epilogue, Span, UnfoldDims, WeightData,
+    Activation, AttentionDims, Backend, Columns, Epilogue, PoolDims, Span, UnfoldDims, WeightData,
 };
 use crate::{DeviceError, Result};
 use kernels::Kernel;
@@ -120,6 +120,10 @@ impl Backend for Gpu {
                 data.resize(data.len().next_multiple_of(2), half::f16::ZERO);
                 (self.recorder.keep(bytemuck::cast_slice(&data)), true)
             }
+            quantized @ WeightData::Quantized(..) => {
+                let data = quantized.into_f32();
+                (self.recorder.keep(bytemuck::cast_slice(&data)), false)
+            }
         };
         let buffer = kept.map_err(|error| match error {
             DeviceError::TooLarge { bytes, limit, .. } => DeviceError::TooLarge {
@@ -188,6 +192,10 @@ impl Backend for Gpu {
 
     fn unfold(&self, x: &Buffer, dims: UnfoldDims) -> Result<Buffer> {
         Ok(kernels::unfold::run(self, x, dims)?)
+    }
+
+    fn avg_pool(&self, x: &Buffer, dims: PoolDims) -> Result<Buffer> {
+        Ok(kernels::avg_pool::run(self, x, dims)?)
     }
 
     fn concat(&self, outer: usize, a: Span<'_, Buffer>, b: Span<'_, Buffer>) -> Result<Buffer> {

@@ -28,12 +28,17 @@ impl<B: Backend> TextTower<B> {
     pub fn load(scope: &Scope<'_, B>, config: &TextConfig, embed_dim: usize) -> Result<Self> {
         let transformer = &config.transformer;
         let (width, eps) = (transformer.width, transformer.layer_norm_eps);
+        let mask = if config.causal {
+            Mask::Causal { offset: 0 }
+        } else {
+            Mask::None
+        };
         Ok(Self {
             token_embedding: scope.weight("token_embedding", config.vocab_size, width)?,
             positional_embedding: scope
                 .parameter("positional_embedding", &[config.context, width])?
                 .reshape(&[1, config.context, width])?,
-            transformer: Transformer::load(scope, transformer, Mask::Causal { offset: 0 })?,
+            transformer: Transformer::load(scope, transformer, mask)?,
             ln_final: LayerNorm::load(&scope.child("ln_final"), width, eps)?,
             projection: Linear::projection(scope, "projection", width, embed_dim)?,
             config: config.clone(),

@@ -4,7 +4,7 @@
 use crate::Result;
 use crate::backend::{Backend, Mask};
 use crate::checkpoint::Scope;
-use crate::config::{StemConfig, VisionConfig};
+use crate::config::{StemConfig, VisionConfig, VisionPool};
 use crate::nn::{Conv, LayerNorm, Linear, Transformer};
 use crate::tensor::Tensor;
 
@@ -54,7 +54,7 @@ impl<B: Backend> Stem<B> {
 /// The image tower.
 pub struct VisionTower<B: Backend> {
     stem: Stem<B>,
-    class_embedding: Tensor<B>,
+    class_embedding: Option<Tensor<B>>,
     positional_embedding: Tensor<B>,
     ln_pre: LayerNorm<B>,
     transformer: Transformer<B>,
@@ -71,17 +71,22 @@ impl<B: Backend> VisionTower<B> {
     pub fn load(scope: &Scope<'_, B>, config: &VisionConfig, embed_dim: usize) -> Result<Self> {
         let transformer = &config.transformer;
         let (width, eps) = (transformer.width, transformer.layer_norm_eps);
+        let (class_embedding, pooled) = match config.pool {
+            VisionPool::Class => {
+                let class = scope.parameter("class_embedding", &[width])?;
+                (Some(class.reshape(&[1, width])?), width)
+            }
+            VisionPool::Cells { side } => (None, side * side * width),
+        };
         Ok(Self {
             stem: Stem::load(&scope.child("stem"), &config.stem, width)?,
-            class_embedding: scope
-                .parameter("class_embedding", &[width])?
-                .reshape(&[1, width])?,
+            class_embedding,
             positional_embedding: scope
                 .parameter("positional_embedding", &[config.tokens(), width])?,
             ln_pre: LayerNorm::load(&scope.child("ln_pre"), width, eps)?,
             transformer: Transformer::load(scope, transformer, Mask::None)?,
             ln_post: LayerNorm::load(&scope.child("ln_post"), width, eps)?,
-            proj: Linear::projection(scope, "proj", width, embed_dim)?,
+            proj: Linear::projection(scope, "proj", pooled, embed_dim)?,
             config: config.clone(),
         })
     }
@@ -95,14 +100,18 @@ impl<B: Backend> VisionTower<B> {
     fn tokens(&self, pixels: &Tensor<B>) -> Result<Tensor<B>> {
         let grid = self.stem.forward(pixels)?;
         let width = self.config.transformer.width;
-        let n = grid.len() / (width * (self.config.tokens() - 1)).max(1);
-        let patches = grid.reshape(&[n, self.config.tokens() - 1, width])?;
-        let x = Tensor::concat(&self.class_embedding, &patches)?;
+        let tokens = self.config.grid() * self.config.grid();
+        let n = grid.len() / (width * tokens).max(1);
+        let mut x = grid.reshape(&[n, tokens, width])?;
+        if let Some(class) = &self.class_embedding {
+            x = Tensor::concat(class, &x)?;
+        }
         self.ln_pre.forward(&x.add(&self.positional_embedding)?)
     }
 
     /// Pictures `[n, size, size, 3]` → embeddings `[n, embed_dim]`, not
-    /// normalised: the class token of the last block, normalised and projected.
+    /// normalised: what the last block gives, read as the configuration says,
+    /// normalised and projected.
     ///
     /// # Errors
     /// Where shapes do not go together or the device fails.
@@ -120,9 +129,19 @@ impl<B: Backend> VisionTower<B> {
     }
 
     fn pool(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        let class = x.narrow(0, 1)?;
-        let (n, width) = (class.shape()[0], self.config.transformer.width);
-        let class = self.ln_post.forward(&class.reshape(&[n, width])?)?;
-        self.proj.forward(&class)
+        let (n, width) = (x.shape()[0], self.config.transformer.width);
+        match self.config.pool {
+            VisionPool::Class => {
+                let class = x.narrow(0, 1)?.reshape(&[n, width])?;
+                self.proj.forward(&self.ln_post.forward(&class)?)
+            }
+            VisionPool::Cells { side } => {
+                let grid = self.config.grid();
+                let x = self.ln_post.forward(x)?.reshape(&[n, grid, grid, width])?;
+                let cells = x.avg_pool(grid / side)?;
+                self.proj
+                    .forward(&cells.reshape(&[n, side * side * width])?)
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use super::parse;
 use crate::Result;
 use crate::config::ClipConfig;
 
-pub(super) const MARK: &str = "vision.class_embedding";
+pub(super) const MARK: &str = "vision.positional_embedding";
 pub(super) const MODEL_TYPE: &str = "plume_clip";
 
 pub(super) fn config(value: Value) -> Result<ClipConfig> {

@@ -5,7 +5,9 @@ use serde_json::Value;
 
 use super::{Recipe, block, parse};
 use crate::backend::Activation;
-use crate::config::{ClipConfig, StemConfig, TextConfig, TransformerConfig, VisionConfig};
+use crate::config::{
+    ClipConfig, StemConfig, TextConfig, TransformerConfig, VisionConfig, VisionPool,
+};
 use crate::{Error, Result};
 
 pub(super) const MARK: &str = "visual.class_embedding";
@@ -162,11 +164,13 @@ pub(super) fn config(value: Value) -> Result<ClipConfig> {
             image_size: side,
             stem: StemConfig::Patch { size: patch },
             transformer: transformer(vision.width, layers as usize, heads, vision.mlp_ratio),
+            pool: VisionPool::Class,
         },
         text: TextConfig {
             context: text.context_length,
             vocab_size: text.vocab_size,
             transformer: transformer(text.width, text.layers, text.heads, text.mlp_ratio),
+            causal: true,
         },
     })
 }

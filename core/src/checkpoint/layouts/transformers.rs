@@ -5,7 +5,9 @@ use serde_json::Value;
 
 use super::{Recipe, activation, block, parse};
 use crate::Result;
-use crate::config::{ClipConfig, StemConfig, TextConfig, TransformerConfig, VisionConfig};
+use crate::config::{
+    ClipConfig, StemConfig, TextConfig, TransformerConfig, VisionConfig, VisionPool,
+};
 
 pub(super) const MARK: &str = "vision_model.embeddings.class_embedding";
 
@@ -112,11 +114,13 @@ pub(super) fn config(value: Value) -> Result<ClipConfig> {
                 size: vision.patch_size.unwrap_or(32),
             },
             transformer: vision.transformer(768, 12)?,
+            pool: VisionPool::Class,
         },
         text: TextConfig {
             context: text.max_position_embeddings.unwrap_or(77),
             vocab_size: text.vocab_size.unwrap_or(49408),
             transformer: text.transformer(512, 8)?,
+            causal: true,
         },
     })
 }

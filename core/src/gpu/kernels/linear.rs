@@ -28,6 +28,12 @@ pub(in crate::gpu) fn run(
     let output = gpu.take(rows * out)?;
     let tiles = (rows as u32).div_ceil(TILE);
     let row_groups = tiles.min(MAX_ROW_GROUPS);
+    // 1 before the activation, 2 after it.
+    let residual = match (epilogue.residual, epilogue.residual_first) {
+        (None, _) => 0,
+        (Some(_), true) => 1,
+        (Some(_), false) => 2,
+    };
     gpu.recorder.dispatch(&Dispatch {
         kernel: &KERNEL,
         variant: u32::from(w.half) | code(epilogue.activation) << 8,
@@ -38,7 +44,7 @@ pub(in crate::gpu) fn run(
             out as u32,
             inner as u32,
             u32::from(epilogue.bias.is_some()),
-            u32::from(epilogue.residual.is_some()),
+            residual,
             row_groups,
         ],
         groups: (

@@ -74,8 +74,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       if row < p.rows && col < p.cols {
         var value = sums[i][j];
         if p.bias == 1u { value += bias[col]; }
-        value = activate(value, ACTIVATION);
         if p.residual == 1u { value += residual[row * p.cols + col]; }
+        value = activate(value, ACTIVATION);
+        if p.residual == 2u { value += residual[row * p.cols + col]; }
         out[row * p.cols + col] = value;
       }
     }

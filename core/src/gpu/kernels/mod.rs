@@ -6,6 +6,7 @@
 pub(super) mod activate;
 pub(super) mod add;
 pub(super) mod attention;
+pub(super) mod avg_pool;
 pub(super) mod copy;
 pub(super) mod gather;
 pub(super) mod l2_normalize;
@@ -33,6 +34,7 @@ const ALL: &[&Kernel] = &[
     &activate::KERNEL,
     &add::KERNEL,
     &attention::KERNEL,
+    &avg_pool::KERNEL,
     &copy::KERNEL,
     &gather::KERNEL,
     &layer_norm::KERNEL,

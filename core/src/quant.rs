@@ -1,0 +1,105 @@
+//! Weights in blocks of 32, as GGML stores them (`ggml-quants.c`): `q8_0` is an
+//! f16 scale and 32 signed bytes, `q4_0` an f16 scale and 32 halves of a byte.
+
+use half::f16;
+
+/// Weights in a block.
+pub const BLOCK: usize = 32;
+
+/// How a block is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Quantization {
+    /// 34 bytes: `x = d · q`, q from −127 to 127.
+    Q8_0,
+    /// 18 bytes: `x = d · (q − 8)`, q from 0 to 15; the first 16 weights in the
+    /// low halves of the bytes, the others in the high ones.
+    Q4_0,
+}
+
+impl Quantization {
+    /// Bytes of a block.
+    pub fn block_bytes(self) -> usize {
+        match self {
+            Self::Q8_0 => 34,
+            Self::Q4_0 => 18,
+        }
+    }
+
+    /// Whole blocks → their weights.
+    pub fn dequantize(self, bytes: &[u8]) -> Vec<f32> {
+        let mut out = Vec::with_capacity(bytes.len() / self.block_bytes() * BLOCK);
+        for block in bytes.chunks_exact(self.block_bytes()) {
+            let d = f16::from_le_bytes([block[0], block[1]]).to_f32();
+            let codes = &block[2..];
+            match self {
+                Self::Q8_0 => out.extend(codes.iter().map(|&q| d * f32::from(q as i8))),
+                Self::Q4_0 => {
+                    let half = |q: u8| d * (f32::from(q) - 8.0);
+                    out.extend(codes.iter().map(|&q| half(q & 15)));
+                    out.extend(codes.iter().map(|&q| half(q >> 4)));
+                }
+            }
+        }
+        out
+    }
+
+    /// Weights → blocks. What fills no whole block is left out.
+    pub fn quantize(self, weights: &[f32]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(weights.len() / BLOCK * self.block_bytes());
+        for block in weights.as_chunks::<BLOCK>().0 {
+            // The weight farthest from zero decides the scale.
+            let far = |a: f32, &b: &f32| if b.abs() > a.abs() { b } else { a };
+            let extreme = block.iter().fold(0.0, far);
+            let d = match self {
+                Self::Q8_0 => extreme.abs() / 127.0,
+                Self::Q4_0 => extreme / -8.0,
+            };
+            let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+            out.extend(f16::from_f32(d).to_le_bytes());
+            match self {
+                Self::Q8_0 => {
+                    out.extend(block.iter().map(|x| (x * inverse).round() as i8 as u8));
+                }
+                Self::Q4_0 => {
+                    let code = |x: f32| ((x * inverse + 8.5) as u8).min(15);
+                    let (low, high) = block.split_at(BLOCK / 2);
+                    let pairs = low.iter().zip(high);
+                    out.extend(pairs.map(|(&a, &b)| code(a) | code(b) << 4));
+                }
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_keep_weights_to_half_a_step() {
+        let weights: Vec<f32> = (0..64)
+            .map(|i| ((i * 37 % 64) as f32 - 30.0) * 0.01)
+            .collect();
+        for (kind, step) in [
+            (Quantization::Q8_0, 0.34 / 127.0),
+            (Quantization::Q4_0, 0.34 / 8.0),
+        ] {
+            let bytes = kind.quantize(&weights);
+            assert_eq!(bytes.len(), 2 * kind.block_bytes());
+            let back = kind.dequantize(&bytes);
+            for (a, b) in weights.iter().zip(&back) {
+                // q4_0 has no code for the far end opposite to the extreme.
+                assert!((a - b).abs() <= step * 1.01, "{kind:?}: {a} became {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_of_zeros_stays_zero() {
+        for kind in [Quantization::Q8_0, Quantization::Q4_0] {
+            let back = kind.dequantize(&kind.quantize(&[0.0; 32]));
+            assert_eq!(back, [0.0; 32]);
+        }
+    }
+}
