@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use tiny_skia::{Pixmap, PixmapPaint, Transform};
 
 use super::print;
-use crate::world::{Sampler, Scene, Split, caption, png, samples};
+use crate::world::{Sampler, Scene, Split, Telling, caption, png, samples};
 
 /// Draw the world that the embedded models are trained on.
 #[derive(clap::Args)]
@@ -37,7 +37,7 @@ impl World {
         let mut sampler = Sampler::new(Split::Train, self.seed);
         for i in 0..self.captions {
             let scene = any(&mut sampler, i);
-            print(&caption(&scene, false, sampler.rng()))?;
+            print(&caption(&scene, false, Telling::Varied, sampler.rng()))?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use rand::Rng as _;
 use rand::seq::IndexedRandom;
 
 use crate::world::{
-    Colour, Sampler, Scene, Split, attributes_swapped, caption, render, swapped_caption,
+    Colour, Sampler, Scene, Split, Telling, attributes_swapped, caption, render, swapped_caption,
 };
 
 /// What one step learns from.
@@ -25,12 +25,14 @@ pub struct Batch {
 /// How a batch is made up.
 #[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Mix {
-    /// Single things that share one colour: told apart by shape alone.
+    /// Groups of single things that share one colour: told apart by shape
+    /// alone.
+    pub groups: usize,
+    /// Things in such a group.
     pub one_colour: usize,
     /// Single things of any colour.
     pub any_colour: usize,
     /// Single things to one side, each beside the same on the other side.
-    #[serde(default)]
     pub placed: usize,
     /// Two things, each scene beside the one with the places exchanged.
     pub pairs: usize,
@@ -39,16 +41,32 @@ pub struct Mix {
 }
 
 impl Mix {
+    /// Single things that are not placed.
+    fn singles(&self) -> usize {
+        self.groups * self.one_colour + self.any_colour
+    }
+
     /// Pictures in a batch.
     pub fn total(&self) -> usize {
-        self.one_colour + self.any_colour + 2 * (self.placed + self.pairs) + self.several
+        self.singles() + 2 * (self.placed + self.pairs) + self.several
     }
+}
+
+/// A part of the curriculum.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Phase {
+    /// Share of all steps after which it ends.
+    pub until: f64,
+    /// The make-up of its batches.
+    pub mix: Mix,
+    /// How its captions tell of two things.
+    pub telling: Telling,
 }
 
 /// Draws batches.
 pub struct Batches<'a> {
     sampler: Sampler,
-    mix: Mix,
+    phase: Phase,
     tokenizer: &'a Tokenizer,
     preprocess: &'a Preprocess,
 }
@@ -59,7 +77,7 @@ impl<'a> Batches<'a> {
     pub fn at(
         seed: u64,
         step: usize,
-        mix: Mix,
+        phase: Phase,
         tokenizer: &'a Tokenizer,
         preprocess: &'a Preprocess,
     ) -> Self {
@@ -69,17 +87,22 @@ impl<'a> Batches<'a> {
         );
         Self {
             sampler,
-            mix,
+            phase,
             tokenizer,
             preprocess,
         }
     }
 
     fn scenes(&mut self) -> Vec<Scene> {
-        let mut scenes: Vec<Scene> = Vec::with_capacity(self.mix.total());
-        let colour = Colour::ALL.choose(self.sampler.rng()).copied();
-        for i in 0..self.mix.one_colour + self.mix.any_colour {
-            let colour = colour.filter(|_| i < self.mix.one_colour);
+        let mix = self.phase.mix;
+        let mut scenes: Vec<Scene> = Vec::with_capacity(mix.total());
+        let mut colour = None;
+        for i in 0..mix.singles() {
+            if i >= mix.groups * mix.one_colour {
+                colour = None;
+            } else if i % mix.one_colour == 0 {
+                colour = Colour::ALL.choose(self.sampler.rng()).copied();
+            }
             // The same thing in the same colour twice would make a true
             // caption count as false; after some tries it may.
             let mut scene = self.sampler.one(colour);
@@ -95,8 +118,8 @@ impl<'a> Batches<'a> {
             }
             scenes.push(scene);
         }
-        for i in 0..self.mix.placed + self.mix.pairs {
-            let scene = if i < self.mix.placed {
+        for i in 0..mix.placed + mix.pairs {
+            let scene = if i < mix.placed {
                 self.sampler.placed()
             } else {
                 self.sampler.pair()
@@ -104,7 +127,7 @@ impl<'a> Batches<'a> {
             let exchanged = self.sampler.exchanged(&scene);
             scenes.extend([scene, exchanged]);
         }
-        scenes.extend((0..self.mix.several).map(|_| self.sampler.several()));
+        scenes.extend((0..mix.several).map(|_| self.sampler.several()));
         scenes
     }
 
@@ -114,7 +137,8 @@ impl<'a> Batches<'a> {
     /// Where a caption cannot be encoded.
     pub fn draw(mut self) -> anyhow::Result<Batch> {
         let scenes = self.scenes();
-        let singles = self.mix.one_colour + self.mix.any_colour;
+        let Phase { mix, telling, .. } = self.phase;
+        let singles = mix.singles();
         let mut pixels = Vec::new();
         let mut captions = Vec::with_capacity(scenes.len() * 2);
         for (i, scene) in scenes.iter().enumerate() {
@@ -127,20 +151,20 @@ impl<'a> Batches<'a> {
                 .count()
                 > 1;
             let colour = i < singles && twice;
-            captions.push(caption(scene, colour, self.sampler.rng()));
+            captions.push(caption(scene, colour, telling, self.sampler.rng()));
         }
         let n = scenes.len();
         let mut excused = Vec::new();
-        let placed = scenes.iter().enumerate().take(n - self.mix.several);
+        let placed = scenes.iter().enumerate().take(n - mix.several);
         for (i, scene) in placed.skip(singles) {
             let partner = singles + ((i - singles) ^ 1);
-            captions.push(swapped_caption(scene, false, self.sampler.rng()));
+            captions.push(swapped_caption(scene, false, telling, self.sampler.rng()));
             excused.push(Some(partner));
             let [a, b] = scene.items.as_slice() else {
                 continue;
             };
             if a.colour != b.colour && i % 2 == 0 {
-                captions.push(attributes_swapped(scene, self.sampler.rng()));
+                captions.push(attributes_swapped(scene, telling, self.sampler.rng()));
                 excused.push(None);
             }
         }

@@ -1,9 +1,11 @@
 //! The model card and the curve of the loss.
 
-use plume_core::config::ClipConfig;
+use plume_core::config::{ClipConfig, VisionPool};
 
 use super::Recipe;
+use super::batch::{Mix, Phase};
 use super::eval::Figures;
+use crate::world::Telling;
 
 /// The loss against the step, as SVG: every step thin, a running mean bold.
 pub fn plot(csv: &str) -> String {
@@ -54,6 +56,26 @@ pub fn plot(csv: &str) -> String {
     )
 }
 
+/// A part of the curriculum as a row of a table.
+fn phase_row(phase: &Phase) -> String {
+    let Mix {
+        groups,
+        one_colour,
+        any_colour,
+        placed,
+        pairs,
+        several,
+    } = phase.mix;
+    format!(
+        "| {:.0} % | {groups} × {one_colour} | {any_colour} | {placed} | {pairs} | {several} | {} |",
+        phase.until * 100.0,
+        match phase.telling {
+            Telling::Plain => "plainly",
+            Telling::Varied => "in varied words",
+        }
+    )
+}
+
 /// The model card.
 pub fn card(
     recipe: &Recipe,
@@ -85,7 +107,8 @@ pub fn card(
         }),
     ]
     .join("\n");
-    let mix = recipe.mix;
+    let phases: Vec<String> = recipe.phases.iter().map(phase_row).collect();
+    let phases = phases.join("\n");
     format!(
         "# The demo CLIP
 
@@ -101,17 +124,25 @@ Held out means never trained on: for every thing one colour, and a seventh of th
 in either order.
 
 - **Model**: {image} × {image} pixels, four convolutions to a grid of {grid} × {grid}, {vl} transformer
-  layers of width {vw} with a class token; text {tl} causal layers of width {tw}, {vocab} tokens, read
+  layers of width {vw}, {pool}; text {tl} {causal} layers of width {tw}, {vocab} tokens, read
   at the end token; {embed} dimensions shared.
 - **Training**: symmetric cross-entropy with learned temperature; {steps} steps of {batch} drawings,
   AdamW {rate:e} ({b1}, {b2}), decay {decay} on matrices, warm-up {warm}, cosine, random square crops.
-  Each batch: {one} single things of one colour, {any} of any colour, {placed} to one side each
-  beside the same on the other side, {pairs} pairs each beside the scene with the places exchanged,
-  {several} groups. What has a place also chooses against its caption with the places swapped, pairs
-  against theirs with the colours swapped.
+  What has a place also chooses against its caption with the places swapped, pairs against theirs
+  with the colours swapped.
 - **Time**: {minutes:.0} minutes on two cores of an AMD EPYC processor.
 - **Made by** `{command}`; the seed decides drawings, captions and weights.
 - **Licence**: MIT or Apache-2.0, as Plume; drawings and captions are Plume's own.
+
+## The curriculum
+
+| until | single things of one colour | of any colour | to one side, beside the same on the other | pairs, beside the scene with the places exchanged | two to four of a kind | two things are told of |
+|---|---|---|---|---|---|---|
+{phases}
+
+Plain telling always begins at the left or the top. It comes first because in varied words a noun's
+side depends on its place in the sentence and on the word between the two nouns at once: trained on
+these alone (with the same tower, or with a class token and causal text) relations stayed at chance.
 
 ![loss](loss.svg)
 ",
@@ -124,17 +155,19 @@ in either order.
         vocab = config.text.vocab_size,
         embed = config.embed_dim,
         steps = recipe.steps,
-        batch = mix.total(),
+        batch = recipe.phases.first().map_or(0, |phase| phase.mix.total()),
         rate = recipe.optimizer.rate,
         b1 = recipe.optimizer.beta_1,
         b2 = recipe.optimizer.beta_2,
         decay = recipe.optimizer.decay,
         warm = recipe.warm_up,
-        one = mix.one_colour,
-        any = mix.any_colour,
-        placed = mix.placed,
-        pairs = mix.pairs,
-        several = mix.several,
+        pool = match config.vision.pool {
+            VisionPool::Class => "read at a class token".to_owned(),
+            VisionPool::Cells { side } => format!(
+                "averaged in {side} × {side} cells that are projected together"
+            ),
+        },
+        causal = if config.text.causal { "causal" } else { "bidirectional" },
         minutes = seconds / 60.0,
     )
 }

@@ -7,7 +7,7 @@ use plume_core::tasks::classify::{Classifier, Labels};
 use serde::Serialize;
 
 use crate::world::{
-    Colour, Relation, Sampler, Scene, Split, Thing, caption, render, swapped_caption,
+    Colour, Relation, Sampler, Scene, Split, Telling, Thing, caption, render, swapped_caption,
 };
 
 /// Shares of right answers, 0 to 1.
@@ -127,8 +127,8 @@ pub fn figures(classifier: &mut Classifier<Candle>, split: Split, n: usize) -> R
         // Both captions in the same words: only the places differ.
         let mut words = sampler.rng().clone();
         let captions = [
-            caption(s, true, &mut words.clone()),
-            swapped_caption(s, true, &mut words),
+            caption(s, true, Telling::Varied, &mut words.clone()),
+            swapped_caption(s, true, Telling::Varied, &mut words),
         ];
         let two = labels(classifier, &captions, &[])?;
         relations.push(best(&classifier.scores(p, &two).cosine) == 0);

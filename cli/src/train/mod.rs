@@ -27,8 +27,8 @@ use plume_core::tasks::classify::Classifier;
 use plume_core::tokens::Tokenizer;
 use serde::{Deserialize, Serialize};
 
-use crate::world::{Sampler, Split, caption};
-use batch::{Batch, Batches, Mix};
+use crate::world::{Sampler, Split, Telling, caption};
+use batch::{Batch, Batches, Mix, Phase};
 use step::{AdamW, AdamWConfig, gradients, schedule};
 
 /// Everything that decides a run.
@@ -40,8 +40,8 @@ pub struct Recipe {
     pub steps: usize,
     /// Steps until the peak rate.
     pub warm_up: usize,
-    /// The make-up of a batch.
-    pub mix: Mix,
+    /// What is shown when.
+    pub phases: Vec<Phase>,
     /// The optimiser.
     pub optimizer: AdamWConfig,
     /// Merges of the tokenizer.
@@ -54,16 +54,10 @@ impl Recipe {
         Self {
             seed,
             steps,
-            warm_up: 100,
-            mix: Mix {
-                one_colour: 36,
-                any_colour: 8,
-                placed: 12,
-                pairs: 24,
-                several: 12,
-            },
+            warm_up: 150,
+            phases: curriculum(),
             optimizer: AdamWConfig {
-                rate: 1e-3,
+                rate: 1.5e-3,
                 beta_1: 0.9,
                 beta_2: 0.98,
                 epsilon: 1e-6,
@@ -73,6 +67,48 @@ impl Recipe {
             merges: 700,
         }
     }
+
+    /// The part of the curriculum that a step belongs to.
+    fn phase(&self, step: usize) -> Phase {
+        let done = step as f64 / self.steps.max(1) as f64;
+        let current = self.phases.iter().find(|phase| done < phase.until);
+        // A recipe has phases, and the last ends with the run.
+        *current.unwrap_or(&self.phases[self.phases.len() - 1])
+    }
+}
+
+/// Things first; then two things beside each other, told in the same words
+/// from the same side, so that the order of the words alone says which stands
+/// where; then in any words. Without the middle part the last one is never
+/// learned: which noun stands where depends there on the noun, its place in the
+/// sentence and the word between, and no two of the three help.
+fn curriculum() -> Vec<Phase> {
+    let things = Mix {
+        groups: 2,
+        one_colour: 36,
+        any_colour: 8,
+        placed: 6,
+        pairs: 10,
+        several: 16,
+    };
+    let all = Mix {
+        groups: 1,
+        one_colour: 38,
+        any_colour: 10,
+        placed: 6,
+        pairs: 28,
+        several: 12,
+    };
+    let phase = |until, mix, telling| Phase {
+        until,
+        mix,
+        telling,
+    };
+    vec![
+        phase(0.2, things, Telling::Plain),
+        phase(0.45, all, Telling::Plain),
+        phase(1.0, all, Telling::Varied),
+    ]
 }
 
 /// The sizes of the demo model.
@@ -167,7 +203,7 @@ impl Run {
                 1 => sampler.pair(),
                 _ => sampler.several(),
             };
-            caption(&scene, false, sampler.rng())
+            caption(&scene, false, Telling::Varied, sampler.rng())
         });
         let tokenizer_json = tokenizer::train(captions, recipe.merges)?;
         let vocab_size = Tokenizer::from_json(tokenizer_json.as_bytes(), 32)?.vocab_size();
@@ -244,7 +280,8 @@ impl Run {
     pub fn train(&mut self, before: f64) -> Result<()> {
         let start = Instant::now();
         let (tokenizer, preprocess) = (self.tokenizer()?, self.preprocess()?);
-        let (seed, mix, steps) = (self.recipe.seed, self.recipe.mix, self.recipe.steps);
+        let recipe = self.recipe.clone();
+        let (seed, steps) = (recipe.seed, recipe.steps);
         let first = self.optimizer.step;
         let bar = ProgressBar::new(steps as u64).with_position(first as u64);
         bar.set_style(ProgressStyle::with_template(
@@ -253,10 +290,11 @@ impl Run {
         // Batches are drawn one ahead of the step that uses them.
         std::thread::scope(|scope| -> Result<()> {
             let (send, receive) = std::sync::mpsc::sync_channel::<Result<Batch>>(3);
-            let (tokenizer, preprocess) = (&tokenizer, &preprocess);
+            let (tokenizer, preprocess, recipe) = (&tokenizer, &preprocess, &recipe);
             scope.spawn(move || {
                 for step in first..steps {
-                    let batch = Batches::at(seed, step, mix, tokenizer, preprocess).draw();
+                    let phase = recipe.phase(step);
+                    let batch = Batches::at(seed, step, phase, tokenizer, preprocess).draw();
                     if send.send(batch).is_err() {
                         return;
                     }

@@ -6,6 +6,16 @@ use rand::seq::IndexedRandom;
 use super::thing::article;
 use super::{Fill, Hand, Item, Relation, Rng, Scene};
 
+/// How two things are told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Telling {
+    /// From the left or the top, always in the same words: which thing stands
+    /// where then depends on the order of the words alone.
+    Plain,
+    /// From either side, in varied words.
+    Varied,
+}
+
 /// Picks one.
 fn pick(rng: &mut Rng, of: &[&'static str]) -> &'static str {
     of.choose(rng).copied().unwrap_or_default()
@@ -61,7 +71,7 @@ fn sentence(phrase: &str, scene: &Scene, rng: &mut Rng) -> String {
 
 /// A true caption. `colour` says that the colour must be named; otherwise it
 /// is left out now and then.
-pub fn caption(scene: &Scene, colour: bool, rng: &mut Rng) -> String {
+pub fn caption(scene: &Scene, colour: bool, telling: Telling, rng: &mut Rng) -> String {
     let colour = colour || rng.random_bool(0.75);
     match (scene.items.as_slice(), scene.relation) {
         ([item], Some(side)) => {
@@ -83,6 +93,9 @@ pub fn caption(scene: &Scene, colour: bool, rng: &mut Rng) -> String {
         }
         ([a, b], Some(relation)) => {
             let colours = colour || a.thing == b.thing;
+            if telling == Telling::Plain {
+                return plainly(a, relation, b, colours);
+            }
             let a = noun(a, scene, colours, rng);
             let b = noun(b, scene, colours, rng);
             related(&a, relation, &b, rng)
@@ -129,6 +142,21 @@ fn counted(items: &[Item], scene: &Scene, colour: bool, rng: &mut Rng) -> String
     }
 }
 
+/// `a red star left of a blue fish`, told from the left or the top.
+fn plainly(a: &Item, relation: Relation, b: &Item, colour: bool) -> String {
+    let (first, how, second) = match relation {
+        Relation::LeftOf => (a, "left of", b),
+        Relation::RightOf => (b, "left of", a),
+        Relation::Above => (a, "above", b),
+        Relation::Below => (b, "above", a),
+    };
+    let [first, second] = [first, second].map(|item| match colour {
+        true => with_article(&format!("{} {}", item.colour.name(), item.thing.name())),
+        false => with_article(item.thing.name()),
+    });
+    format!("{first} {how} {second}")
+}
+
 /// `a red star to the left of a blue fish`, told from either side.
 fn related(a: &str, relation: Relation, b: &str, rng: &mut Rng) -> String {
     let (a, relation, b) = if rng.random_bool(0.5) {
@@ -164,16 +192,16 @@ fn swapped(scene: &Scene) -> Scene {
 }
 
 /// What would be true if the two things changed places: false of the picture.
-pub fn swapped_caption(scene: &Scene, colour: bool, rng: &mut Rng) -> String {
-    caption(&swapped(scene), colour, rng)
+pub fn swapped_caption(scene: &Scene, colour: bool, telling: Telling, rng: &mut Rng) -> String {
+    caption(&swapped(scene), colour, telling, rng)
 }
 
 /// What would be true if the two things exchanged colours: false of the
 /// picture where the colours differ.
-pub fn attributes_swapped(scene: &Scene, rng: &mut Rng) -> String {
+pub fn attributes_swapped(scene: &Scene, telling: Telling, rng: &mut Rng) -> String {
     let mut scene = scene.clone();
     if let [a, b] = scene.items.as_mut_slice() {
         std::mem::swap(&mut a.colour, &mut b.colour);
     }
-    caption(&scene, true, rng)
+    caption(&scene, true, telling, rng)
 }

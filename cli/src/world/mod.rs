@@ -8,7 +8,7 @@ mod draw;
 mod sample;
 mod thing;
 
-pub use caption::{attributes_swapped, caption, swapped_caption};
+pub use caption::{Telling, attributes_swapped, caption, swapped_caption};
 pub use colour::Colour;
 pub use draw::{png, render};
 pub use sample::{Sampler, Split, samples};

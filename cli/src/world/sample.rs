@@ -270,7 +270,7 @@ pub fn samples() -> Vec<(String, Scene)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{caption, render, swapped_caption};
+    use super::super::{Telling, caption, render, swapped_caption};
     use super::*;
 
     #[test]
@@ -325,8 +325,8 @@ mod tests {
             let scene = sampler.pair();
             // The same words are chosen from the same state of the generator.
             let (mut a, mut b) = (sampler.rng().clone(), sampler.rng().clone());
-            let told = caption(&scene, true, &mut a);
-            let swapped = swapped_caption(&scene, true, &mut b);
+            let told = caption(&scene, true, Telling::Varied, &mut a);
+            let swapped = swapped_caption(&scene, true, Telling::Varied, &mut b);
             assert_ne!(told, swapped);
             sampler.rng().random::<u64>();
         }
