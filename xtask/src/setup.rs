@@ -163,6 +163,8 @@ pub fn for_building() -> Result<()> {
     if has("rustup") {
         // rust-toolchain.toml names toolchain, target and components.
         run(Command::new("rustup").args(["toolchain", "install", "--no-self-update"]))?;
+        // Where the toolchain was there before, that has added nothing to it.
+        run(Command::new("rustup").args(["target", "add", "wasm32-unknown-unknown"]))?;
     }
     cargo_tool("trunk", "trunk", TRUNK, true)?;
     // Its own lock file lacks an entry at this version.
