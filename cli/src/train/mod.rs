@@ -46,6 +46,9 @@ pub struct Recipe {
     pub optimizer: AdamWConfig,
     /// Merges of the tokenizer.
     pub merges: usize,
+    /// The sizes of the model; the vocabulary becomes the tokenizer's.
+    #[serde(default = "demo_model")]
+    pub model: ClipConfig,
 }
 
 impl Recipe {
@@ -65,6 +68,7 @@ impl Recipe {
                 clip: 1.0,
             },
             merges: 700,
+            model: demo_model(),
         }
     }
 
@@ -112,7 +116,7 @@ fn curriculum() -> Vec<Phase> {
 }
 
 /// The sizes of the demo model.
-fn demo_config(vocab_size: usize) -> ClipConfig {
+fn demo_model() -> ClipConfig {
     let transformer = |layers| TransformerConfig {
         width: 128,
         layers,
@@ -134,7 +138,7 @@ fn demo_config(vocab_size: usize) -> ClipConfig {
         },
         text: TextConfig {
             context: 32,
-            vocab_size,
+            vocab_size: 0,
             transformer: transformer(2),
             causal: false,
         },
@@ -166,7 +170,12 @@ pub struct Run {
     clip: Clip<Candle>,
     parameters: Parameters,
     optimizer: AdamW,
+    /// Pictures of each kind in the figures that are taken on the way.
+    pub figures: usize,
 }
+
+/// Pictures of each kind in [`Run::figures`], unless set.
+const FIGURES: usize = 200;
 
 /// What a resumed run starts from.
 #[derive(Serialize, Deserialize)]
@@ -207,7 +216,8 @@ impl Run {
         });
         let tokenizer_json = tokenizer::train(captions, recipe.merges)?;
         let vocab_size = Tokenizer::from_json(tokenizer_json.as_bytes(), 32)?.vocab_size();
-        let config = demo_config(vocab_size);
+        let mut config = recipe.model.clone();
+        config.text.vocab_size = vocab_size;
         let init = Init::new(config.clone(), recipe.seed);
         let (clip, parameters) = model_on(&config, &init)?;
         write(
@@ -228,6 +238,7 @@ impl Run {
             clip,
             parameters,
             optimizer: AdamW::new(),
+            figures: FIGURES,
         })
     }
 
@@ -247,13 +258,14 @@ impl Run {
             folder: folder.to_owned(),
             recipe: Recipe {
                 steps,
-                ..Recipe::demo(state.recipe.seed, steps)
+                ..state.recipe
             },
             config,
             tokenizer_json: read(&folder.join("tokenizer.json"))?,
             clip,
             parameters,
             optimizer: AdamW::restore(state.step, &moments)?,
+            figures: FIGURES,
         };
         Ok((run, state.seconds))
     }
@@ -278,6 +290,14 @@ impl Run {
     /// # Errors
     /// Where the computation or the disk fails.
     pub fn train(&mut self, before: f64) -> Result<()> {
+        self.train_until(self.recipe.steps, before)
+    }
+
+    /// Trains until `last` steps of the schedule are taken.
+    ///
+    /// # Errors
+    /// As [`Run::train`].
+    pub fn train_until(&mut self, last: usize, before: f64) -> Result<()> {
         let start = Instant::now();
         let (tokenizer, preprocess) = (self.tokenizer()?, self.preprocess()?);
         let recipe = self.recipe.clone();
@@ -292,7 +312,7 @@ impl Run {
             let (send, receive) = std::sync::mpsc::sync_channel::<Result<Batch>>(3);
             let (tokenizer, preprocess, recipe) = (&tokenizer, &preprocess, &recipe);
             scope.spawn(move || {
-                for step in first..steps {
+                for step in first..last {
                     let phase = recipe.phase(step);
                     let batch = Batches::at(seed, step, phase, tokenizer, preprocess).draw();
                     if send.send(batch).is_err() {
@@ -305,9 +325,9 @@ impl Run {
                 let loss = self.step(&batch?, seconds())?;
                 bar.set_position(self.optimizer.step as u64);
                 bar.set_message(format!("loss {loss:.3}"));
-                if self.optimizer.step.is_multiple_of(200) || self.optimizer.step == steps {
+                if self.optimizer.step.is_multiple_of(200) || self.optimizer.step == last {
                     self.keep(seconds())?;
-                    self.measure(200)?;
+                    self.measure(self.figures)?;
                 }
             }
             Ok(())
