@@ -51,8 +51,10 @@ pub enum Command {
     SelfTest,
     /// Measure.
     Bench {
-        /// The demo's sizes, else those of ViT-B/32 with random weights.
+        /// The demo's model, else a ViT-B/32 of random weights.
         demo: bool,
+        /// What computes.
+        device: Device,
     },
 }
 

@@ -3,6 +3,7 @@
 //! reads, and nothing here knows who calls it.
 
 pub mod backend;
+pub mod bench;
 pub mod checkpoint;
 pub mod config;
 pub mod contract;

@@ -12,6 +12,7 @@ cargo xtask COMMAND
   build   set up and build the page into dist/, for any static host
   test    set up and run every check and every test
   check   formatting, lints (native and wasm32) and licences
+  bench   set up, build and measure: both devices, natively and in Chromium
   world   draw the page's sample pictures anew
 
 Set-up installs what is missing and says so: Trunk and wasm-bindgen into the
@@ -62,6 +63,14 @@ fn command_named(command: &str) -> Result<()> {
             run::cargo(&["test", "--no-fail-fast"])?;
             run::say("\nxtask test: everything passed");
             Ok(())
+        }
+        "bench" => {
+            setup::for_building()?;
+            setup::for_testing()?;
+            build::page()?;
+            // The measurement runs the command.
+            run::cargo(&["build", "--bins"])?;
+            run::cargo(&["run", "--bin", "bench"])
         }
         "world" => run::cargo(&[
             "run",

@@ -10,6 +10,7 @@ use super::pictures::Pictures;
 use super::results::{Jump, Results, Viewer};
 use super::store::{Model, Store, store};
 use super::{client, link, web};
+use crate::protocol::Device;
 
 /// The page.
 #[component]
@@ -52,13 +53,14 @@ pub fn App() -> impl IntoView {
 }
 
 /// `?selftest` and `?bench` ask for a report once the model is there; it is
-/// shown as JSON.
+/// shown as JSON. `?bench=vit-b-32,gpu` measures that model there.
 #[component]
 fn Report() -> impl IntoView {
     let store = store();
     let query = web::window().location().search().unwrap_or_default();
     let asks = |word: &str| query.contains(word);
-    let (test, bench, vit) = (asks("selftest"), asks("bench"), asks("vit-b-32"));
+    let (test, bench) = (asks("selftest"), asks("bench"));
+    let (demo, gpu) = (!asks("vit-b-32"), asks("gpu"));
     let asked = StoredValue::new(!test && !bench);
     Effect::new(move |_| {
         if matches!(store.model.get(), Model::Ready(_)) && !asked.get_value() {
@@ -66,7 +68,7 @@ fn Report() -> impl IntoView {
             if test {
                 client::self_test();
             } else {
-                client::bench(!vit);
+                client::bench(demo, if gpu { Device::Gpu } else { Device::Cpu });
             }
         }
     });

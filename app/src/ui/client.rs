@@ -327,6 +327,6 @@ pub(super) fn self_test() {
     send(&Command::SelfTest, &JsValue::NULL);
 }
 
-pub(super) fn bench(demo: bool) {
-    send(&Command::Bench { demo }, &JsValue::NULL);
+pub(super) fn bench(demo: bool, device: Device) {
+    send(&Command::Bench { demo, device }, &JsValue::NULL);
 }

@@ -130,7 +130,7 @@ async fn work(shared: Shared) {
             }
             Command::Cancel => {}
             Command::SelfTest => report(session::self_test().await),
-            Command::Bench { demo } => report(session::bench(demo).await),
+            Command::Bench { demo, device } => report(session::bench(demo, device).await),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! A model on a device: the one place where the device is chosen.
 
-use plume_core::Result;
+use plume_core::Error;
 use plume_core::backend::Backend;
+use plume_core::bench::{Plan, times};
 use plume_core::checkpoint::{Checkpoint, Init, Layout, clip_config};
 use plume_core::config::ClipConfig;
 use plume_core::contract::Outcome;
@@ -10,9 +11,9 @@ use plume_core::gpu::Gpu;
 use plume_core::image::{Family, Preprocess};
 use plume_core::models::clip::Clip;
 use plume_core::tasks::classify::{Classifier, Labels};
-use plume_core::tokens::{Tokenizer, Tokens};
+use plume_core::tokens::Tokenizer;
 use serde_json::{Value, json};
-use wasm_bindgen::JsValue;
+use wasm_bindgen::{JsCast, JsValue};
 
 use super::files::ModelFiles;
 use super::now;
@@ -57,7 +58,7 @@ async fn choose(device: Device) -> (Option<Gpu>, Option<String>) {
     }
 }
 
-fn classifier<B: Backend>(backend: &B, files: ModelFiles) -> Result<Classifier<B>> {
+fn classifier<B: Backend>(backend: &B, files: ModelFiles) -> Result<Classifier<B>, Error> {
     let config = clip_config(&files.config)?;
     let checkpoint = Checkpoint::open(files.weights)?;
     let size = config.vision.image_size;
@@ -73,7 +74,7 @@ fn classifier<B: Backend>(backend: &B, files: ModelFiles) -> Result<Classifier<B
 
 impl Session {
     /// Puts a model on a device.
-    pub(super) async fn load(device: Device, files: ModelFiles) -> Result<(Self, Loaded)> {
+    pub(super) async fn load(device: Device, files: ModelFiles) -> Result<(Self, Loaded), Error> {
         let start = now();
         let (name, demo) = (files.name.clone(), files.demo);
         let (chosen, note) = choose(device).await;
@@ -120,12 +121,12 @@ impl Session {
         &mut self,
         labels: &[String],
         templates: &[String],
-    ) -> Result<()> {
+    ) -> Result<(), Error> {
         self.labels = on!(&mut self.model, c => c.labels(labels, templates).await)?;
         Ok(())
     }
 
-    pub(super) async fn embed_images(&mut self, pixels: &[f32]) -> Result<Vec<Vec<f32>>> {
+    pub(super) async fn embed_images(&mut self, pixels: &[f32]) -> Result<Vec<Vec<f32>>, Error> {
         on!(&self.model, c => c.embed_images(pixels).await)
     }
 
@@ -148,7 +149,7 @@ pub(super) async fn self_test() -> String {
     json!({ "cpu": cpu, "gpu": gpu }).to_string()
 }
 
-fn outcomes(done: Result<Vec<Outcome>>) -> Value {
+fn outcomes(done: Result<Vec<Outcome>, Error>) -> Value {
     match done {
         Ok(all) => {
             let failed: Vec<_> = all.iter().filter(|outcome| !outcome.passed()).collect();
@@ -158,73 +159,48 @@ fn outcomes(done: Result<Vec<Outcome>>) -> Value {
     }
 }
 
-/// A picture and a text through a model, `TURNS` times; milliseconds, sorted.
-const TURNS: usize = 15;
+/// Bytes of memory that WebAssembly holds: it grows and never shrinks.
+fn memory() -> u32 {
+    let memory: js_sys::WebAssembly::Memory = wasm_bindgen::memory().unchecked_into();
+    let buffer: js_sys::ArrayBuffer = memory.buffer().unchecked_into();
+    buffer.byte_length()
+}
 
-/// Times, as JSON: milliseconds by device, model and batch.
-pub(super) async fn bench(demo: bool) -> String {
-    let config = if demo {
-        match ModelFiles::open(&JsValue::NULL)
-            .await
-            .map(|files| clip_config(&files.config))
-        {
-            Ok(Ok(config)) => config,
-            _ => return json!({ "error": "the demo's config.json cannot be read" }).to_string(),
-        }
+/// Measures the demo's model, or a ViT-B/32 of random weights, as JSON.
+pub(super) async fn bench(demo: bool, device: Device) -> String {
+    let report = match device {
+        Device::Cpu => measured(&Candle::new(), demo, "CPU · WebAssembly SIMD").await,
+        Device::Best | Device::Gpu => match Gpu::new().await {
+            Ok(gpu) => measured(&gpu, demo, &format!("WebGPU · {}", gpu.info().name)).await,
+            Err(error) => Err(error.to_string()),
+        },
+    };
+    report
+        .unwrap_or_else(|error| json!({ "error": error }))
+        .to_string()
+}
+
+async fn measured<B: Backend>(backend: &B, demo: bool, device: &str) -> Result<Value, String> {
+    let before = memory();
+    let (model, clip) = if demo {
+        let files = ModelFiles::open(&JsValue::NULL).await?;
+        let config = clip_config(&files.config).map_err(|error| error.to_string())?;
+        let checkpoint = Checkpoint::open(files.weights).map_err(|error| error.to_string())?;
+        ("demo", Clip::load(backend, &config, &checkpoint))
     } else {
-        ClipConfig::vit_b_32()
+        let config = ClipConfig::vit_b_32();
+        let init = Init::new(config.clone(), 1);
+        ("ViT-B/32", Clip::load(backend, &config, &init))
     };
-    let cpu = times(&Candle::new(), &config, demo).await;
-    let gpu = match Gpu::new().await {
-        Ok(gpu) => times(&gpu, &config, demo)
-            .await
-            .map(|t| json!([gpu.info().name, t])),
-        Err(error) => Err(error.into()),
-    };
-    let told = |times: Result<Value>| times.unwrap_or_else(|e| json!({ "error": e.to_string() }));
-    json!({ "cpu": told(cpu), "gpu": told(gpu) }).to_string()
-}
-
-async fn times<B: Backend>(backend: &B, config: &ClipConfig, demo: bool) -> Result<Value> {
-    let start = now();
-    let clip = Clip::load(backend, config, &Init::new(config.clone(), 1))?;
-    let load = now() - start;
-    let side = config.vision.image_size;
-    let turns = if demo { TURNS } else { 3 };
-    let mut images = serde_json::Map::new();
-    for batch in if demo { [1, 4, 16] } else { [1, 2, 4] } {
-        let pixels = vec![0.1f32; batch * side * side * 3];
-        let mut all = Vec::new();
-        for turn in 0..=turns {
-            let start = now();
-            clip.embed_images(&pixels)?.read().await?;
-            // The first turn builds what later ones find.
-            if turn > 0 {
-                all.push(now() - start);
-            }
-        }
-        images.insert(batch.to_string(), spread(all));
-    }
-    let text = Tokens {
-        ids: vec![1, 2, 3, 4, 5, 6, 7, 8],
-        eot: 7,
-        truncated: false,
-    };
-    let mut all = Vec::new();
-    for turn in 0..=turns {
-        let start = now();
-        clip.embed_texts(std::slice::from_ref(&text))?
-            .read()
-            .await?;
-        if turn > 0 {
-            all.push(now() - start);
-        }
-    }
-    Ok(json!({ "load": load, "images": images, "text": spread(all) }))
-}
-
-/// Least, median and most.
-fn spread(mut all: Vec<f64>) -> Value {
-    all.sort_by(f64::total_cmp);
-    json!([all.first(), all.get(all.len() / 2), all.last()])
+    let clip = clip.map_err(|error| error.to_string())?;
+    let loaded = memory();
+    let times = times(&clip, &Plan::usual(), &now).await;
+    let times = times.map_err(|error| error.to_string())?;
+    let mut report = serde_json::to_value(&times).map_err(|error| error.to_string())?;
+    report["model"] = model.into();
+    report["device"] = device.into();
+    report["memory_before"] = before.into();
+    report["memory_loaded"] = loaded.into();
+    report["memory_after"] = memory().into();
+    Ok(report)
 }

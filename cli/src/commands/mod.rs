@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod bench;
 mod classify;
 mod embed;
 mod preprocess;
@@ -32,6 +33,8 @@ pub enum Command {
     Preprocess(preprocess::Preprocess),
     /// Train a model from scratch.
     Train(train::Train),
+    /// Measure how long a model takes.
+    Bench(bench::Bench),
     /// Draw the world that the embedded models are trained on.
     World(world::World),
 }
@@ -48,6 +51,7 @@ impl Command {
             Self::Tokenize(command) => command.run(),
             Self::Preprocess(command) => command.run(),
             Self::Train(command) => command.run(),
+            Self::Bench(command) => command.run(),
             Self::World(command) => command.run(),
         }
     }

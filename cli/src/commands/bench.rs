@@ -1,0 +1,103 @@
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Result;
+use plume_core::backend::Backend;
+use plume_core::bench::{Plan, Row, TEXT, Times, times};
+use plume_core::checkpoint::{Init, Source};
+use plume_core::config::ClipConfig;
+use plume_core::cpu::Candle;
+use plume_core::gpu::Gpu;
+use plume_core::models::clip::Clip;
+
+use super::{Device, print};
+use crate::model::ModelFiles;
+
+/// Measure how long a model takes for a picture and for a label.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+JSON (--json): {\"model\": NAME, \"device\": NAME, \"image_flops\": NUMBER, \"text_flops\": NUMBER,
+  \"images\": [ROW, …], \"texts\": [ROW, …], \"roof\": NUMBER}
+where a ROW is {\"batch\": NUMBER, \"least\": MS, \"median\": MS, \"most\": MS}, for the whole batch,
+image_flops and text_flops are the operations of one picture and of one text of 8 tokens, and
+roof is the GFLOP/s of one large matrix product alone.")]
+pub struct Bench {
+    /// A model, as for the other commands; without it a ViT-B/32 of random
+    /// weights.
+    #[arg(long, value_name = "DIR_OR_FILE")]
+    model: Option<PathBuf>,
+    /// What computes.
+    #[arg(long, value_enum, default_value = "cpu")]
+    device: Device,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Bench {
+    pub(super) fn run(self) -> Result<()> {
+        match self.device {
+            Device::Cpu => self.on(&Candle::new(), "CPU"),
+            Device::Gpu => {
+                let gpu = pollster::block_on(Gpu::new())?;
+                let info = gpu.info();
+                let name = format!("{} · {}", info.api, info.name);
+                self.on(&gpu, &name)
+            }
+        }
+    }
+
+    fn on<B: Backend>(&self, backend: &B, device: &str) -> Result<()> {
+        let (name, config, source): (_, _, Box<dyn Source>) = match &self.model {
+            None => {
+                let config = ClipConfig::vit_b_32();
+                let init = Init::new(config.clone(), 1);
+                ("ViT-B/32".to_owned(), config, Box::new(init))
+            }
+            Some(path) => {
+                let files = ModelFiles::find(path)?;
+                let name = path.display().to_string();
+                (name, files.config()?, Box::new(files.checkpoint()?))
+            }
+        };
+        let clip = Clip::load(backend, &config, source.as_ref())?;
+        let begun = Instant::now();
+        let now = || begun.elapsed().as_secs_f64() * 1e3;
+        let times = pollster::block_on(times(&clip, &Plan::usual(), &now))?;
+        if self.json {
+            let mut json = serde_json::to_value(&times)?;
+            json["model"] = name.into();
+            json["device"] = device.into();
+            return print(&json.to_string());
+        }
+        print(&format!("{name} on {device}"))?;
+        print(&table(&times))
+    }
+}
+
+/// Median and spread of each batch, for people.
+fn table(times: &Times) -> String {
+    let mut lines = Vec::new();
+    let kinds = [
+        ("picture", &times.images, times.image_flops),
+        ("text", &times.texts, times.text_flops),
+    ];
+    for (what, rows, flops) in kinds {
+        for row in rows {
+            let &Row { batch, median, .. } = row;
+            let each = |ms: f64| ms / batch as f64;
+            lines.push(format!(
+                "{batch:>3} at once: {:8.2} ms for each {what} ({:.2} to {:.2}), {:.1} GFLOP/s",
+                each(median),
+                each(row.least),
+                each(row.most),
+                flops / each(median) / 1e6
+            ));
+        }
+    }
+    lines.push(format!(
+        "a text is of {TEXT} tokens; one large product alone reaches {:.1} GFLOP/s",
+        times.roof
+    ));
+    lines.join("\n")
+}
