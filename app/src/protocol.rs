@@ -73,6 +73,9 @@ pub struct Loaded {
     pub note: Option<String>,
     /// Side of the pictures it sees, in pixels.
     pub image_size: usize,
+    /// Where each label has a probability of its own (SigLIP), the cosine at
+    /// which it is one half; nothing where the labels share 100 %.
+    pub even: Option<f32>,
     /// Milliseconds it took.
     pub milliseconds: f64,
 }

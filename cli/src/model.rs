@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use plume_core::backend::Backend;
-use plume_core::checkpoint::{Bytes, Checkpoint, Layout, clip_config};
-use plume_core::image::{Family, Preprocess};
+use plume_core::checkpoint::{Bytes, Checkpoint, clip_config};
+use plume_core::config::ClipConfig;
+use plume_core::image::Preprocess;
 use plume_core::models::clip::Clip;
 use plume_core::tasks::classify::Classifier;
 use plume_core::tokens::Tokenizer;
@@ -103,7 +104,7 @@ impl ModelFiles {
     /// The tokenizer, for texts of up to `context` tokens.
     ///
     /// # Errors
-    /// Where the file is missing or no CLIP tokenizer.
+    /// Where the file is missing or no tokenizer of CLIP or SigLIP.
     pub fn tokenizer(&self, context: usize) -> Result<Tokenizer> {
         Ok(Tokenizer::from_json(
             self.read(&["tokenizer.json"])?.as_bytes(),
@@ -115,7 +116,7 @@ impl ModelFiles {
     ///
     /// # Errors
     /// Where the file is missing or of another architecture.
-    pub fn config(&self) -> Result<plume_core::config::ClipConfig> {
+    pub fn config(&self) -> Result<ClipConfig> {
         Ok(clip_config(&self.read(CONFIGS)?)?)
     }
 
@@ -124,19 +125,20 @@ impl ModelFiles {
     /// # Errors
     /// Where the configuration cannot be followed.
     pub fn preprocess(&self) -> Result<Preprocess> {
-        let size = self.config()?.vision.image_size;
-        let files = ["preprocessor_config.json", "open_clip_config.json"];
-        match self.read(&files) {
-            Ok(json) => Ok(Preprocess::from_json(&json, size)?),
-            Err(_) => Ok(Preprocess::clip(size, self.family()?)),
-        }
-    }
-
-    fn family(&self) -> Result<Family> {
-        Ok(match self.checkpoint()?.layout() {
-            Layout::OpenClip => Family::OpenClip,
-            Layout::Transformers | Layout::Canonical => Family::Transformers,
-        })
+        let json = self
+            .read(&["preprocessor_config.json", "open_clip_config.json"])
+            .ok();
+        let json = json.or_else(|| {
+            // timm writes it into the one file that it has.
+            let json = self.read(&["config.json"]).ok();
+            json.filter(|json| json.contains("\"pretrained_cfg\""))
+        });
+        let family = self.checkpoint()?.layout().family();
+        Ok(Preprocess::of_model(
+            json.as_deref(),
+            &self.config()?,
+            family,
+        )?)
     }
 
     /// The weights.
@@ -153,9 +155,13 @@ impl ModelFiles {
     /// # Errors
     /// Where a file is missing, damaged or does not belong to the others.
     pub fn classifier<B: Backend>(&self, backend: &B) -> Result<Classifier<B>> {
-        let config = self.config()?;
-        let clip = Clip::load(backend, &config, &self.checkpoint()?)?;
-        let tokenizer = self.tokenizer(config.text.context)?;
-        Ok(Classifier::new(clip, tokenizer, self.preprocess()?)?)
+        let checkpoint = self.checkpoint()?;
+        let config = checkpoint.present(&self.config()?);
+        let clip = Clip::load(backend, &config, &checkpoint)?;
+        let text = config.text.as_ref();
+        let tokenizer = text.map(|text| self.tokenizer(text.context)).transpose()?;
+        let vision = config.vision.as_ref();
+        let preprocess = vision.map(|_| self.preprocess()).transpose()?;
+        Ok(Classifier::new(clip, tokenizer, preprocess)?)
     }
 }

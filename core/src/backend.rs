@@ -19,6 +19,8 @@ use crate::quant::{BLOCK, Quantization};
 pub enum Activation {
     /// `x · Φ(x)`, with the exact error function.
     Gelu,
+    /// GELU by a hyperbolic tangent, as SigLIP's checkpoints were trained.
+    GeluTanh,
     /// `x · sigmoid(1.702 x)`, as OpenAI's checkpoints were trained.
     QuickGelu,
     /// `max(x, 0)`.

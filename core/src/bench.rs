@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::backend::{Backend, WeightData};
-use crate::config::{ClipConfig, StemConfig, TransformerConfig, VisionPool};
+use crate::config::{
+    ClipConfig, ResNetConfig, StemConfig, TextPool, TransformerConfig, VisionConfig, VisionPool,
+    VitConfig,
+};
 use crate::models::clip::Clip;
 use crate::tensor::{After, Tensor, Weight};
 use crate::tokens::Tokens;
@@ -78,35 +81,83 @@ fn transformer_flops(config: &TransformerConfig, rows: usize) -> f64 {
     2.0 * rows * block * config.layers as f64
 }
 
-/// Operations of one picture.
+/// Operations of one picture; none without an image tower.
 pub fn image_flops(config: &ClipConfig) -> f64 {
-    let vision = &config.vision;
-    let width = vision.transformer.width as f64;
-    let cells = (vision.grid() * vision.grid()) as f64;
+    match &config.vision {
+        None => 0.0,
+        Some(VisionConfig::Vit(vit)) => vit_flops(vit, config.embed_dim),
+        Some(VisionConfig::ResNet(resnet)) => resnet_flops(resnet, config.embed_dim),
+    }
+}
+
+/// Operations of a convolution that makes `side` × `side` pixels.
+fn conv_flops(side: usize, kernel: usize, (inner, out): (usize, usize)) -> f64 {
+    2.0 * (side * side * kernel * kernel * inner * out) as f64
+}
+
+/// Operations where one query reads `tokens`, each as wide as the query.
+fn pool_flops(tokens: usize, width: usize, out: usize) -> f64 {
+    let (tokens, width, out) = (tokens as f64, width as f64, out as f64);
+    2.0 * width * (width + 2.0 * tokens * width + 2.0 * tokens + out)
+}
+
+fn vit_flops(vision: &VitConfig, embed_dim: usize) -> f64 {
+    let width = vision.transformer.width;
+    let grid = vision.grid();
     let stem = match &vision.stem {
-        StemConfig::Patch { size } => 2.0 * cells * (3 * size * size) as f64 * width,
+        StemConfig::Patch { size, .. } => conv_flops(grid, *size, (3, width)),
         StemConfig::Conv { convs } => {
             let (mut side, mut channels, mut sum) = (vision.image_size, 3, 0.0);
             for conv in convs {
                 side = side.div_ceil(conv.stride);
-                sum += 2.0 * (side * side * 9 * channels * conv.channels) as f64;
+                sum += conv_flops(side, 3, (channels, conv.channels));
                 channels = conv.channels;
             }
-            sum + 2.0 * cells * channels as f64 * width
+            sum + conv_flops(grid, 1, (channels, width))
         }
     };
-    let pooled = match vision.pool {
-        VisionPool::Class => width,
-        VisionPool::Cells { side } => (side * side) as f64 * width,
+    let pool = match vision.pool {
+        VisionPool::Class => conv_flops(1, 1, (width, embed_dim)),
+        VisionPool::Cells { side } => conv_flops(side, 1, (width, embed_dim)),
+        VisionPool::Map => {
+            let mlp = conv_flops(1, 1, (2 * width, vision.transformer.mlp_width));
+            pool_flops(vision.tokens(), width, width) + mlp
+        }
     };
-    let blocks = transformer_flops(&vision.transformer, vision.tokens());
-    stem + blocks + 2.0 * pooled * config.embed_dim as f64
+    stem + transformer_flops(&vision.transformer, vision.tokens()) + pool
 }
 
-/// Operations of one text of `tokens`.
+fn resnet_flops(vision: &ResNetConfig, embed_dim: usize) -> f64 {
+    let (width, side) = (vision.width, vision.image_size.div_ceil(2));
+    let mut sum = conv_flops(side, 3, (3, width / 2))
+        + conv_flops(side, 3, (width / 2, width / 2))
+        + conv_flops(side, 3, (width / 2, width));
+    let (mut side, mut inner) = (side / 2, width);
+    for (i, &blocks) in vision.layers.iter().enumerate() {
+        let planes = width << i;
+        for block in 0..blocks {
+            sum += conv_flops(side, 1, (inner, planes)) + conv_flops(side, 3, (planes, planes));
+            if block == 0 {
+                side /= if i > 0 { 2 } else { 1 };
+                sum += conv_flops(side, 1, (inner, 4 * planes));
+            }
+            sum += conv_flops(side, 1, (planes, 4 * planes));
+            inner = 4 * planes;
+        }
+    }
+    sum + pool_flops(side * side + 1, inner, embed_dim)
+}
+
+/// Operations of one text of `tokens`; none without a text tower.
 pub fn text_flops(config: &ClipConfig, tokens: usize) -> f64 {
-    let text = &config.text.transformer;
-    transformer_flops(text, tokens) + 2.0 * (text.width * config.embed_dim) as f64
+    config.text.as_ref().map_or(0.0, |text| {
+        let tokens = match text.pool {
+            TextPool::Eot => tokens,
+            TextPool::Last => text.context,
+        };
+        let width = text.transformer.width;
+        transformer_flops(&text.transformer, tokens) + conv_flops(1, 1, (width, config.embed_dim))
+    })
 }
 
 /// Measures a model. `now` gives milliseconds.
@@ -119,7 +170,7 @@ pub async fn times<B: Backend>(
     now: &dyn Fn() -> f64,
 ) -> Result<Times> {
     let config = clip.config();
-    let side = config.vision.image_size;
+    let side = config.vision()?.image_size();
     let text = Tokens {
         ids: (1..=TEXT as u32).collect(),
         eot: TEXT - 1,
@@ -205,5 +256,29 @@ mod tests {
         assert!((image - 8.82).abs() < 0.005, "{image}");
         let text = text_flops(&config, 77) / 1e9;
         assert!((text - 5.96).abs() < 0.005, "{text}");
+    }
+
+    #[test]
+    fn so_are_those_of_every_size() {
+        let table = [
+            ("ViT-B-16", 35.1),
+            ("ViT-L-14", 162.0),
+            ("ViT-L/14@336px", 382.0),
+            ("ViT-H-14", 335.0),
+            ("RN50", 12.2),
+            ("RN50x64", 529.0),
+        ];
+        for (name, published) in table {
+            let config = ClipConfig::preset(name).expect("a published size");
+            let mut image = image_flops(&config) / 1e9;
+            if let Some(VisionConfig::ResNet(resnet)) = &config.vision {
+                // open_clip lets every token ask, and reads the first.
+                let (rest, width) = ((resnet.grid() * resnet.grid()) as f64, resnet.features());
+                let (width, out) = (width as f64, config.embed_dim as f64);
+                image += 2.0 * rest * width * (width + 2.0 * (rest + 1.0) + out) / 1e9;
+            }
+            // Three digits are printed.
+            assert!((image / published - 1.0).abs() < 0.005, "{name}: {image}");
+        }
     }
 }

@@ -6,15 +6,33 @@ use serde::{Deserialize, Serialize};
 use crate::backend::Activation;
 use crate::{Error, Result};
 
-/// A CLIP model: two towers and the space they share.
+/// A CLIP model: two towers, or one of them, and the space they share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClipConfig {
     /// Width of the shared space.
     pub embed_dim: usize,
     /// The image tower.
-    pub vision: VisionConfig,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vision: Option<VisionConfig>,
     /// The text tower.
-    pub text: TextConfig,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextConfig>,
+    /// From cosines to probabilities.
+    #[serde(default)]
+    pub scoring: Scoring,
+}
+
+/// How cosines become probabilities: as the loss of training had them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scoring {
+    /// `softmax(exp(logit_scale) · cosine)` over the labels (CLIP §2.3): which
+    /// of them; sums to 1.
+    #[default]
+    Softmax,
+    /// `sigmoid(exp(logit_scale) · cosine + logit_bias)` of each label alone
+    /// (SigLIP, Zhai et al. 2023): whether it fits; does not sum to 1.
+    Sigmoid,
 }
 
 /// The sizes of a transformer (CLIP §2.4; Vaswani et al. 2017, pre-norm).
@@ -42,6 +60,9 @@ pub enum StemConfig {
     Patch {
         /// Side of a patch in pixels.
         size: usize,
+        /// The map has a bias, as in SigLIP.
+        #[serde(default)]
+        bias: bool,
     },
     /// 3 × 3 convolutions, each with layer norm over the channels and GELU,
     /// then a linear map (Xiao et al. 2021): learns faster on few pictures.
@@ -74,11 +95,56 @@ pub enum VisionPool {
         /// Cells on a side; divides the grid.
         side: usize,
     },
+    /// By a learned query that attends to every token, then an MLP (the MAP
+    /// head of Zhai et al. 2022, as in SigLIP). There is no class token and no
+    /// projection: the tower is as wide as the shared space.
+    Map,
 }
 
-/// The image tower: a vision transformer.
+/// The image tower, in either of the paper's families (CLIP §2.4).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct VisionConfig {
+#[serde(
+    untagged,
+    expecting = "expected a vision transformer (image_size, stem, transformer, pool) or a ResNet \
+                 (image_size, width, layers, heads)"
+)]
+pub enum VisionConfig {
+    /// A vision transformer.
+    Vit(VitConfig),
+    /// A ModifiedResNet.
+    ResNet(ResNetConfig),
+}
+
+/// A ModifiedResNet: three convolutions, four layers of bottleneck blocks,
+/// attention pooling.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ResNetConfig {
+    /// Side of the square input in pixels.
+    pub image_size: usize,
+    /// Channels of the stem; the last layer has 32 times as many.
+    pub width: usize,
+    /// Blocks of each layer.
+    pub layers: [usize; 4],
+    /// Heads of the attention pooling; they divide 32 times the width.
+    pub heads: usize,
+}
+
+impl ResNetConfig {
+    /// Channels of the last layer.
+    pub fn features(&self) -> usize {
+        32 * self.width
+    }
+
+    /// Pixels on a side of the last layer: each stage before it halves them,
+    /// rounded down, and the first convolution rounded up.
+    pub fn grid(&self) -> usize {
+        self.image_size.div_ceil(2) / 16
+    }
+}
+
+/// A vision transformer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VitConfig {
     /// Side of the square input in pixels.
     pub image_size: usize,
     /// From pixels to tokens.
@@ -88,6 +154,21 @@ pub struct VisionConfig {
     /// From tokens to one vector.
     #[serde(default)]
     pub pool: VisionPool,
+    /// A layer norm before the first block, as CLIP has.
+    #[serde(default = "yes")]
+    pub ln_pre: bool,
+}
+
+/// Where a text tower is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextPool {
+    /// At the first end-of-text token (CLIP §2.4).
+    #[default]
+    Eot,
+    /// At the last position of the context: every text is filled up with its
+    /// end token (SigLIP).
+    Last,
 }
 
 /// The text tower: a transformer, causal in the paper.
@@ -102,6 +183,12 @@ pub struct TextConfig {
     /// A token sees only those before it.
     #[serde(default = "yes")]
     pub causal: bool,
+    /// From tokens to one vector.
+    #[serde(default)]
+    pub pool: TextPool,
+    /// The projection into the shared space has a bias, as in SigLIP.
+    #[serde(default)]
+    pub proj_bias: bool,
 }
 
 fn yes() -> bool {
@@ -109,10 +196,62 @@ fn yes() -> bool {
 }
 
 impl VisionConfig {
+    /// Side of the square input in pixels.
+    pub fn image_size(&self) -> usize {
+        match self {
+            Self::Vit(vit) => vit.image_size,
+            Self::ResNet(resnet) => resnet.image_size,
+        }
+    }
+
+    fn check(&self, embed_dim: usize) -> Result<()> {
+        match self {
+            Self::Vit(vit) => vit.check(embed_dim),
+            Self::ResNet(resnet) => resnet.check(),
+        }
+    }
+}
+
+impl ResNetConfig {
+    fn check(&self) -> Result<()> {
+        let Self {
+            width,
+            layers,
+            heads,
+            ..
+        } = *self;
+        // Bounds far beyond any published model, so that sizes cannot overflow.
+        if width == 0 || width > 1 << 10 || width % 2 != 0 {
+            return Err(Error::Config(format!(
+                "a ResNet needs an even width of 2 to 1024, got {width}"
+            )));
+        }
+        if layers.iter().any(|&blocks| blocks == 0 || blocks > 1 << 10) {
+            return Err(Error::Config(format!(
+                "a ResNet needs 1 to 1024 blocks in each of its four layers, got {layers:?}"
+            )));
+        }
+        if heads == 0 || !self.features().is_multiple_of(heads) {
+            return Err(Error::Config(format!(
+                "{heads} heads of the attention pooling do not divide {} features",
+                self.features()
+            )));
+        }
+        if self.grid() == 0 {
+            return Err(Error::Config(format!(
+                "pictures of {} pixels are too small for a ResNet, which needs 32 or more",
+                self.image_size
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl VitConfig {
     /// Tokens on a side of the grid.
     pub fn grid(&self) -> usize {
         match &self.stem {
-            StemConfig::Patch { size } => self.image_size / (*size).max(1),
+            StemConfig::Patch { size, .. } => self.image_size / (*size).max(1),
             StemConfig::Conv { convs } => convs.iter().fold(self.image_size, |side, conv| {
                 side.saturating_sub(1) / conv.stride.max(1) + 1
             }),
@@ -154,40 +293,30 @@ impl TransformerConfig {
     }
 }
 
-impl ClipConfig {
-    /// Checks that the sizes make a model.
-    ///
-    /// # Errors
-    /// Says which size cannot be.
-    pub fn check(&self) -> Result<()> {
-        self.vision.transformer.check("vision")?;
-        self.text.transformer.check("text")?;
-        let bounded = [
-            ("embed_dim", self.embed_dim, 1 << 16),
-            ("image_size", self.vision.image_size, 1 << 12),
-            ("context", self.text.context, 1 << 16),
-            ("vocab_size", self.text.vocab_size, 1 << 24),
-        ];
-        for (name, value, most) in bounded {
-            if value == 0 || value > most {
+impl VitConfig {
+    fn check(&self, embed_dim: usize) -> Result<()> {
+        self.transformer.check("vision")?;
+        match self.pool {
+            VisionPool::Cells { side } if side == 0 || !self.grid().is_multiple_of(side) => {
                 return Err(Error::Config(format!(
-                    "{name} should be 1 to {most}, got {value}"
+                    "{side} cells on a side do not divide a grid of {}",
+                    self.grid()
                 )));
             }
+            VisionPool::Map if self.transformer.width != embed_dim => {
+                return Err(Error::Config(format!(
+                    "a vision tower that is pooled by attention should be as wide as embed_dim \
+                     {embed_dim}, got {}",
+                    self.transformer.width
+                )));
+            }
+            _ => {}
         }
-        if let VisionPool::Cells { side } = self.vision.pool
-            && (side == 0 || !self.vision.grid().is_multiple_of(side))
-        {
-            return Err(Error::Config(format!(
-                "{side} cells on a side do not divide a grid of {}",
-                self.vision.grid()
-            )));
-        }
-        match &self.vision.stem {
-            StemConfig::Patch { size } if *size == 0 || *size > self.vision.image_size => {
+        match &self.stem {
+            StemConfig::Patch { size, .. } if *size == 0 || *size > self.image_size => {
                 Err(Error::Config(format!(
                     "patches of {size} pixels do not fit pictures of {}",
-                    self.vision.image_size
+                    self.image_size
                 )))
             }
             StemConfig::Conv { convs }
@@ -200,31 +329,55 @@ impl ClipConfig {
             _ => Ok(()),
         }
     }
+}
 
-    /// The paper's ViT-B/32 (Table 20) with QuickGELU.
-    pub fn vit_b_32() -> Self {
-        let transformer = |width: usize, heads| TransformerConfig {
-            width,
-            layers: 12,
-            heads,
-            mlp_width: 4 * width,
-            activation: Activation::QuickGelu,
-            layer_norm_eps: 1e-5,
-        };
-        Self {
-            embed_dim: 512,
-            vision: VisionConfig {
-                image_size: 224,
-                stem: StemConfig::Patch { size: 32 },
-                transformer: transformer(768, 12),
-                pool: VisionPool::Class,
-            },
-            text: TextConfig {
-                context: 77,
-                vocab_size: 49408,
-                transformer: transformer(512, 8),
-                causal: true,
-            },
+impl ClipConfig {
+    /// The image tower.
+    ///
+    /// # Errors
+    /// Where the model is a text tower alone.
+    pub fn vision(&self) -> Result<&VisionConfig> {
+        self.vision.as_ref().ok_or(Error::NoTower("image"))
+    }
+
+    /// The text tower.
+    ///
+    /// # Errors
+    /// Where the model is an image tower alone.
+    pub fn text(&self) -> Result<&TextConfig> {
+        self.text.as_ref().ok_or(Error::NoTower("text"))
+    }
+
+    /// Checks that the sizes make a model.
+    ///
+    /// # Errors
+    /// Says which size cannot be.
+    pub fn check(&self) -> Result<()> {
+        if self.vision.is_none() && self.text.is_none() {
+            return Err(Error::Config(
+                "expected an image tower, a text tower or both, got neither".into(),
+            ));
         }
+        let side = self.vision.as_ref().map(VisionConfig::image_size);
+        let text = self.text.as_ref();
+        let bounded = [
+            ("embed_dim", Some(self.embed_dim), 1 << 16),
+            ("image_size", side, 1 << 12),
+            ("context", text.map(|text| text.context), 1 << 16),
+            ("vocab_size", text.map(|text| text.vocab_size), 1 << 24),
+        ];
+        for (name, value, most) in bounded {
+            if let Some(value) = value
+                && (value == 0 || value > most)
+            {
+                return Err(Error::Config(format!(
+                    "{name} should be 1 to {most}, got {value}"
+                )));
+            }
+        }
+        if let Some(vision) = &self.vision {
+            vision.check(self.embed_dim)?;
+        }
+        text.map_or(Ok(()), |text| text.transformer.check("text"))
     }
 }

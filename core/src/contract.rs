@@ -68,6 +68,10 @@ fn activated(x: f64, activation: Option<Activation>) -> f64 {
     match activation {
         None => x,
         Some(Activation::Gelu) => 0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2)),
+        Some(Activation::GeluTanh) => {
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
+            0.5 * x * (1.0 + inner.tanh())
+        }
         Some(Activation::QuickGelu) => x / (1.0 + (-1.702 * x).exp()),
         Some(Activation::Relu) => x.max(0.0),
     }
@@ -170,6 +174,7 @@ impl<B: Backend> Suite<'_, B> {
             Some(Activation::Gelu),
             Some(Activation::QuickGelu),
             Some(Activation::Relu),
+            Some(Activation::GeluTanh),
         ];
         for (i, &rows) in self.sizes.iter().enumerate() {
             // Every size meets others as columns and as inner length.
@@ -180,7 +185,7 @@ impl<B: Backend> Suite<'_, B> {
                 let (w, w64) = self.weight(cols, inner, half)?;
                 let (bias, b64) = self.tensor(&[cols], 3)?;
                 let (residual, r64) = self.tensor(&[rows, cols], 4)?;
-                let activation = activations[i % 4];
+                let activation = activations[i % activations.len()];
                 let full = i % 3 != 0;
                 let after = After {
                     bias: full.then_some(&bias),
@@ -270,7 +275,12 @@ impl<B: Backend> Suite<'_, B> {
     }
 
     async fn pointwise(&mut self) -> Result<()> {
-        for activation in [Activation::Gelu, Activation::QuickGelu, Activation::Relu] {
+        for activation in [
+            Activation::Gelu,
+            Activation::GeluTanh,
+            Activation::QuickGelu,
+            Activation::Relu,
+        ] {
             // −200 to 200, dense near 0: extremes must not overflow.
             let data: Vec<f32> = (-2000..=2000i32)
                 .map(|i| (i as f32 / 2000.0).powi(3) * 200.0)
@@ -299,7 +309,8 @@ impl<B: Backend> Suite<'_, B> {
     }
 
     async fn attention(&mut self) -> Result<()> {
-        let heads = [(1, 64), (2, 16), (3, 20), (4, 8), (1, 130)];
+        // Heads of 80 are those of ViT-H/14.
+        let heads = [(1, 64), (2, 16), (3, 20), (4, 8), (1, 130), (2, 80)];
         for (i, &keys) in self.sizes.iter().enumerate() {
             let (heads, head_dim) = heads[i % heads.len()];
             let width = heads * head_dim;

@@ -51,6 +51,11 @@ pub enum Error {
     /// A configuration that cannot be run.
     #[error("configuration: {0}")]
     Config(String),
+    /// A tower that is not there.
+    #[error(
+        "this model has no {0} tower: its files hold the other one alone; take a checkpoint with both"
+    )]
+    NoTower(&'static str),
     /// A checkpoint file that cannot be read.
     #[error("checkpoint: {0}")]
     Checkpoint(String),

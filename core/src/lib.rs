@@ -13,6 +13,7 @@ pub mod gpu;
 pub mod image;
 pub mod models;
 pub mod nn;
+mod presets;
 pub mod quant;
 pub mod tasks;
 pub mod tensor;

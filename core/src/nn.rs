@@ -155,14 +155,16 @@ impl<B: Backend> Attention<B> {
     }
 }
 
-struct Mlp<B: Backend> {
+/// Two linear maps with an activation between them.
+pub(crate) struct Mlp<B: Backend> {
     c_fc: Linear<B>,
     c_proj: Linear<B>,
     activation: Activation,
 }
 
 impl<B: Backend> Mlp<B> {
-    fn load(scope: &Scope<'_, B>, config: &TransformerConfig) -> Result<Self> {
+    /// Reads `c_fc` and `c_proj`.
+    pub(crate) fn load(scope: &Scope<'_, B>, config: &TransformerConfig) -> Result<Self> {
         let (width, hidden) = (config.width, config.mlp_width);
         Ok(Self {
             c_fc: Linear::load(&scope.child("c_fc"), width, hidden)?,
@@ -171,7 +173,8 @@ impl<B: Backend> Mlp<B> {
         })
     }
 
-    fn forward(&self, x: &Tensor<B>, residual: &Tensor<B>) -> Result<Tensor<B>> {
+    /// `residual + mlp(x)`, all `[.., width]`.
+    pub(crate) fn forward(&self, x: &Tensor<B>, residual: &Tensor<B>) -> Result<Tensor<B>> {
         let hidden = self.c_fc.then(x, Some(self.activation), None)?;
         self.c_proj.then(&hidden, None, Some(residual))
     }

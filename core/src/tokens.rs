@@ -1,4 +1,6 @@
-//! Text to token ids, as CLIP's tokenizer makes them.
+//! Text to token ids, as the tokenizers of CLIP and SigLIP make them.
+
+use std::borrow::Cow;
 
 use tokenizers::Tokenizer as Inner;
 
@@ -13,7 +15,8 @@ pub enum TokenError {
     Text(String),
 }
 
-/// One text as ids: start, the text, end; no padding.
+/// One text as ids: start (CLIP has one, SigLIP none), the text, end; no
+/// padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
     /// At most `context` ids.
@@ -24,16 +27,18 @@ pub struct Tokens {
     pub truncated: bool,
 }
 
-/// CLIP's byte-pair encoder.
+/// CLIP's byte-pair encoder or SigLIP's SentencePiece.
 pub struct Tokenizer {
     inner: Inner,
-    sot: u32,
+    sot: Option<u32>,
     eot: u32,
     context: usize,
 }
 
 /// What CLIP calls the start and the end of a text.
 const SPECIALS: [&str; 2] = ["<|startoftext|>", "<|endoftext|>"];
+/// What SigLIP calls the end of a text.
+const END: &str = "</s>";
 
 /// No token of a byte-pair vocabulary is made of more characters than this
 /// (the longest of CLIP's is 31 long); a word is at least one character and a
@@ -45,7 +50,7 @@ impl Tokenizer {
     /// Reads a `tokenizer.json` for texts of up to `context` tokens.
     ///
     /// # Errors
-    /// Where it is no tokenizer or lacks CLIP's two special tokens.
+    /// Where it is no tokenizer or has the special tokens of neither family.
     pub fn from_json(json: &[u8], context: usize) -> Result<Self, TokenError> {
         let mut inner =
             Inner::from_bytes(json).map_err(|error| TokenError::File(error.to_string()))?;
@@ -54,12 +59,17 @@ impl Tokenizer {
         inner
             .with_truncation(None)
             .map_err(|error| TokenError::File(error.to_string()))?;
-        let [sot, eot] = SPECIALS.map(|token| {
-            inner.token_to_id(token).ok_or_else(|| {
-                TokenError::File(format!("expected CLIP's token {token}, which is not there"))
-            })
-        });
-        let (sot, eot) = (sot?, eot?);
+        let [sot, eot] = SPECIALS.map(|token| inner.token_to_id(token));
+        let (sot, eot) = match (sot, eot, inner.token_to_id(END)) {
+            (Some(sot), Some(eot), _) => (Some(sot), eot),
+            (_, _, Some(eot)) => (None, eot),
+            _ => {
+                return Err(TokenError::File(format!(
+                    "expected CLIP's tokens {} or SigLIP's {END}, which are not there",
+                    SPECIALS.join(" and ")
+                )));
+            }
+        };
         if context < 2 {
             return Err(TokenError::File(format!(
                 "a context of {context} has no room for start and end"
@@ -89,15 +99,18 @@ impl Tokenizer {
     /// # Errors
     /// Where the tokenizer fails.
     pub fn encode(&self, text: &str) -> Result<Tokens, TokenError> {
-        let text = self.head(text);
+        let mut text = Cow::Borrowed(self.head(text));
+        if self.sot.is_none() {
+            text = Cow::Owned(canonicalize(&text));
+        }
         let encoding = self
             .inner
-            .encode_fast(text, false)
+            .encode_fast(text.as_ref(), false)
             .map_err(|error| TokenError::Text(error.to_string()))?;
         let body = encoding.get_ids();
-        let room = self.context - 2;
+        let room = self.context - 1 - usize::from(self.sot.is_some());
         let mut ids = Vec::with_capacity(body.len().min(room) + 2);
-        ids.push(self.sot);
+        ids.extend(self.sot);
         ids.extend(body.iter().take(room));
         ids.push(self.eot);
         let eot = ids.iter().position(|&id| id == self.eot);
@@ -121,5 +134,30 @@ impl Tokenizer {
                     .map_or(head, |cut| &head[..cut])
             }
         }
+    }
+}
+
+/// What SigLIP's texts were put through before they were tokenised: lower
+/// case, no punctuation, single blanks (`canonicalize_text` of big_vision and
+/// open_clip).
+fn canonicalize(text: &str) -> String {
+    let plain: String = text
+        .chars()
+        .map(|c| if c == '_' { ' ' } else { c })
+        .filter(|c| !c.is_ascii_punctuation())
+        .collect();
+    let words: Vec<String> = plain.split_whitespace().map(str::to_lowercase).collect();
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::canonicalize;
+
+    #[test]
+    fn siglip_reads_words_alone() {
+        let text = "  A photo_of\ta \"Cat\", isn't it?! \u{c9}t\u{e9}\n";
+        assert_eq!(canonicalize(text), "a photo of a cat isnt it \u{e9}t\u{e9}");
+        assert_eq!(canonicalize("?!"), "");
     }
 }

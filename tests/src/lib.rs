@@ -5,6 +5,7 @@ pub mod browser;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use half::f16;
 use plume_core::gpu::Gpu;
 use safetensors::SafeTensors;
 
@@ -43,7 +44,7 @@ pub fn gpu() -> Option<Gpu> {
     }
 }
 
-/// f32 tensors of a safetensors file, in memory.
+/// Tensors of a safetensors file, in memory.
 pub struct Golden(Vec<u8>);
 
 impl Golden {
@@ -56,7 +57,7 @@ impl Golden {
         Ok(Self(bytes))
     }
 
-    /// Shape and numbers of a tensor of f32 or integers.
+    /// Shape and numbers of a tensor of floats or integers.
     ///
     /// # Errors
     /// Where there is no such tensor.
@@ -68,6 +69,10 @@ impl Golden {
             safetensors::Dtype::F32 => {
                 let words = bytes.as_chunks::<4>().0.iter();
                 words.map(|&b| f32::from_le_bytes(b)).collect()
+            }
+            safetensors::Dtype::F16 => {
+                let words = bytes.as_chunks::<2>().0.iter();
+                words.map(|&b| f16::from_le_bytes(b).to_f32()).collect()
             }
             safetensors::Dtype::I32 => {
                 let words = bytes.as_chunks::<4>().0.iter();
@@ -81,6 +86,17 @@ impl Golden {
         };
         Ok((view.shape().to_vec(), numbers))
     }
+}
+
+/// Channels first → channels last: `[n, c, h, w]` → `[n, h, w, c]`.
+pub fn channels_last((shape, numbers): &(Vec<usize>, Vec<f32>)) -> Vec<f32> {
+    let (channels, plane) = (shape[1], shape[2] * shape[3]);
+    let pictures = numbers.chunks_exact(channels * plane);
+    pictures
+        .flat_map(|picture| {
+            (0..channels * plane).map(move |i| picture[(i % channels) * plane + i / channels])
+        })
+        .collect()
 }
 
 /// Largest absolute difference; infinite where lengths differ or a number is

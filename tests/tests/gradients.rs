@@ -16,7 +16,8 @@ use plume_core::Result;
 use plume_core::backend::{Activation, Mask, WeightData};
 use plume_core::checkpoint::Source;
 use plume_core::config::{
-    ClipConfig, ConvConfig, StemConfig, TextConfig, TransformerConfig, VisionConfig, VisionPool,
+    ClipConfig, ConvConfig, Scoring, StemConfig, TextConfig, TextPool, TransformerConfig,
+    VisionConfig, VisionPool, VitConfig,
 };
 use plume_core::cpu::Candle;
 use plume_core::models::clip::Clip;
@@ -139,7 +140,12 @@ fn weight(tensor: &Tensor<Candle>) -> Weight<Candle> {
     )
 }
 
-const ACTIVATIONS: [Activation; 3] = [Activation::Gelu, Activation::QuickGelu, Activation::Relu];
+const ACTIVATIONS: [Activation; 4] = [
+    Activation::Gelu,
+    Activation::GeluTanh,
+    Activation::QuickGelu,
+    Activation::Relu,
+];
 
 #[test]
 fn activations() {
@@ -354,18 +360,22 @@ fn tiny(stem: StemConfig, pool: VisionPool, causal: bool, activation: Activation
     };
     ClipConfig {
         embed_dim: 6,
-        vision: VisionConfig {
+        vision: Some(VisionConfig::Vit(VitConfig {
             image_size: 8,
             stem,
             transformer: transformer(8, 2),
             pool,
-        },
-        text: TextConfig {
+            ln_pre: true,
+        })),
+        text: Some(TextConfig {
             context: 6,
             vocab_size: 7,
             transformer: transformer(6, 3),
             causal,
-        },
+            pool: TextPool::Eot,
+            proj_bias: false,
+        }),
+        scoring: Scoring::Softmax,
     }
 }
 
@@ -374,7 +384,7 @@ fn whole_model(config: &ClipConfig) {
     let mut rng = SmallRng::seed_from_u64(2);
     let (device, parameters) = Candle::training();
     let clip = Clip::load(&device, config, &Uneven).unwrap();
-    let (n, side) = (3, config.vision.image_size);
+    let (n, side) = (3, config.vision().unwrap().image_size());
     let text = |ids: &[u32]| Tokens {
         ids: ids.to_vec(),
         eot: ids.len() - 1,
@@ -400,7 +410,7 @@ fn whole_model(config: &ClipConfig) {
         let images = clip.embed_images(&batch.pixels).unwrap();
         let texts = clip.embed_texts(&batch.texts).unwrap();
         let (images, texts) = (wide(images.buffer()), wide(texts.buffer()));
-        let scale = wide(clip.logit_scale.buffer())[0];
+        let scale = wide(clip.logit_scale.as_ref().unwrap().buffer())[0];
         let sizes = (n, config.embed_dim);
         reference_loss(&images, &texts, sizes, scale, &batch.excused)
     };
@@ -412,7 +422,10 @@ fn whole_model(config: &ClipConfig) {
 
 #[test]
 fn a_model_of_patches_a_class_token_and_a_causal_text_tower() {
-    let stem = StemConfig::Patch { size: 4 };
+    let stem = StemConfig::Patch {
+        size: 4,
+        bias: false,
+    };
     whole_model(&tiny(stem, VisionPool::Class, true, Activation::QuickGelu));
 }
 

@@ -11,7 +11,7 @@ use plume_core::backend::Backend;
 use plume_core::cpu::Candle;
 use plume_core::image::{Family, Preprocess};
 use plume_core::tokens::Tokenizer;
-use plume_tests::{Golden, cosine, gpu, max_error, shared};
+use plume_tests::{Golden, cosine, gpu, max_error, root, shared};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -50,6 +50,30 @@ fn tokens_equal_the_reference_on_awkward_strings() {
         }
     }
     assert_eq!(truncated, 9);
+}
+
+#[test]
+fn tokens_of_siglip_equal_the_reference() {
+    let folder = root().join("tests/golden/siglip-tokenizer");
+    let json = std::fs::read(folder.join("tokenizer.json")).unwrap();
+    let rows = std::fs::read(folder.join("ids.json")).unwrap();
+    let rows: Vec<(String, Vec<u32>)> = serde_json::from_slice(&rows).unwrap();
+    let whole = Tokenizer::from_json(&json, 100_000).unwrap();
+    let cut = Tokenizer::from_json(&json, 64).unwrap();
+    let mut truncated = 0;
+    for (text, ids) in &rows {
+        let tokens = whole.encode(text).unwrap();
+        assert_eq!((&tokens.ids, tokens.eot), (ids, ids.len() - 1), "{text:?}");
+        let tokens = cut.encode(text).unwrap();
+        if ids.len() > 64 {
+            // The end is kept.
+            assert_eq!(tokens.ids[..63], ids[..63]);
+            assert_eq!((tokens.ids.len(), tokens.ids[63]), (64, 1));
+            truncated += 1;
+        }
+        assert_eq!(tokens.truncated, ids.len() > 64);
+    }
+    assert_eq!((rows.len(), truncated), (14, 1));
 }
 
 #[test]
@@ -127,6 +151,7 @@ fn classify_photographs<B: Backend>(backend: &B, model: &Path, photographs: &Pat
             pixels.extend(
                 classifier
                     .preprocess()
+                    .unwrap()
                     .apply(&pictures::open(path).unwrap()),
             );
         }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor, Var};
 use plume_cli::train::step::{AdamW, AdamWConfig, schedule};
 use plume_cli::train::{Recipe, Run};
-use plume_core::config::{ConvConfig, StemConfig};
+use plume_core::config::{ConvConfig, StemConfig, VisionConfig};
 use plume_tests::{Golden, max_error, root};
 
 /// As in `tests/golden/make_adamw.py`.
@@ -93,10 +93,13 @@ fn recipe(steps: usize) -> Recipe {
     };
     let model = &mut recipe.model;
     model.embed_dim = 16;
-    model.vision.stem = StemConfig::Conv {
+    let (Some(VisionConfig::Vit(vision)), Some(text)) = (&mut model.vision, &mut model.text) else {
+        panic!("the demo has a vision transformer and a text tower");
+    };
+    vision.stem = StemConfig::Conv {
         convs: vec![conv(4), conv(8)],
     };
-    for transformer in [&mut model.vision.transformer, &mut model.text.transformer] {
+    for transformer in [&mut vision.transformer, &mut text.transformer] {
         transformer.layers = 1;
         transformer.width = 16;
         transformer.mlp_width = 16;

@@ -11,6 +11,8 @@ cargo xtask COMMAND
   open    set up, build and serve the page on this machine
   build   set up and build the page into dist/, for any static host
   test    set up and run every check and every test
+  nightly [MODEL,…]  every published size (or these) at full size with random
+          weights, against open_clip and transformers; PLUME_PYTHON has them
   check   formatting, lints (native and wasm32) and licences
   bench   set up, build and measure: both devices, natively and in Chromium
   world   draw the page's sample pictures anew
@@ -72,6 +74,7 @@ fn command_named(command: &str) -> Result<()> {
             run::cargo(&["build", "--bins"])?;
             run::cargo(&["run", "--bin", "bench"])
         }
+        "nightly" => nightly(),
         "world" => run::cargo(&[
             "run",
             "--bin",
@@ -87,4 +90,15 @@ fn command_named(command: &str) -> Result<()> {
         }
         other => bail!("there is no command `{other}`\n\n{HELP}"),
     }
+}
+
+/// The models are named by the second argument, if there is one.
+fn nightly() -> Result<()> {
+    setup::for_testing()?;
+    let models = std::env::args().nth(2).unwrap_or_else(|| "all".to_owned());
+    run::run(
+        std::process::Command::new("cargo")
+            .args(["test", "--test", "nightly", "--", "--nocapture"])
+            .env("PLUME_NIGHTLY", models),
+    )
 }

@@ -198,10 +198,10 @@ fn loaded_one(store: Store, loaded: Loaded) {
         .announcement
         .set(format!("{} is ready, on {}", loaded.name, loaded.device));
     if !store.threshold_set.get_untracked() {
-        let fitting = if loaded.demo {
-            DEMO_THRESHOLD
-        } else {
-            CLIP_THRESHOLD
+        let fitting = match loaded.even {
+            Some(even) => even,
+            None if loaded.demo => DEMO_THRESHOLD,
+            None => CLIP_THRESHOLD,
         };
         store.threshold.set(fitting);
     }

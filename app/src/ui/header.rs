@@ -158,7 +158,7 @@ fn ModelDialog(dialog: NodeRef<Dialog>) -> impl IntoView {
             <p>{about}</p>
             <p class="hint">
                 "The model that comes with this page is small and knows drawings of everyday things, not photographs. "
-                "For photographs take a published CLIP with a vision transformer: "
+                "For photographs take a published CLIP or SigLIP, vision transformer or ResNet: "
                 <code>"model.safetensors"</code>" with its "<code>"config.json"</code>" and "<code>"tokenizer.json"</code>
                 " (and "<code>"preprocessor_config.json"</code>" if there is one), in transformers' or open_clip's layout. "
                 "Drop them together anywhere on the page, or choose them here. The files are read where they lie; nothing is sent."

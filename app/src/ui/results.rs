@@ -8,7 +8,7 @@ use web_sys::HtmlElement;
 use super::card::{Answer, Card, Verdict};
 use super::matrix::Matrix;
 use super::pictures::sample;
-use super::store::{Status, View, store};
+use super::store::{Model, Status, View, store};
 use super::web::{cross, document};
 use super::{client, export};
 
@@ -63,6 +63,15 @@ fn Welcome() -> impl IntoView {
 
 #[component]
 fn Explanation() -> impl IntoView {
+    let store = store();
+    let own = move || matches!(store.model.get(), Model::Ready(loaded) if loaded.even.is_some());
+    let probability = move || {
+        if own() {
+            " is each label's own with this model, whatever the others are: several may fit, or none. "
+        } else {
+            " shares 100 % out among your labels, so the best one can get a high share even where none fits. "
+        }
+    };
     view! {
         <details class="fold explain">
             <summary>"How to read this"</summary>
@@ -74,7 +83,7 @@ fn Explanation() -> impl IntoView {
             <p>
                 "The model turns each picture and each label into a point; what belongs together lies close. The "
                 <b>"cosine"</b>" says how close, from −1 to 1, whatever the other labels are. The "<b>"probability"</b>
-                " shares 100 % out among your labels, so the best one can get a high share even where none fits. "
+                {probability}
                 "That is what the "<b>"threshold"</b>" is for: a label whose cosine stays below it does not count, and if "
                 "none reaches it, the answer reads “None of these”. Fitting thresholds differ from model to model; "
                 "published CLIPs seldom go beyond 0.35."

@@ -243,12 +243,13 @@ async fn pictures(shared: &Shared, first: PictureId, payload: JsValue) {
     }
     let mut pixels = Vec::new();
     let mut timed = Vec::new();
+    let preprocess = session.preprocess();
     for (id, payload) in batch {
         let start = now();
         match decode::decode(payload.unchecked_ref::<Blob>()).await {
             Ok(picture) => {
                 let decoded = now();
-                pixels.extend(session.preprocess().apply(&picture));
+                pixels.extend(preprocess.apply(&picture));
                 let timings = Timings {
                     decode: decoded - start,
                     resize: now() - decoded,

@@ -3,12 +3,12 @@
 use plume_core::Error;
 use plume_core::backend::Backend;
 use plume_core::bench::{Plan, times};
-use plume_core::checkpoint::{Checkpoint, Init, Layout, clip_config};
-use plume_core::config::ClipConfig;
+use plume_core::checkpoint::{Checkpoint, Init, clip_config};
+use plume_core::config::{ClipConfig, Scoring};
 use plume_core::contract::Outcome;
 use plume_core::cpu::Candle;
 use plume_core::gpu::Gpu;
-use plume_core::image::{Family, Preprocess};
+use plume_core::image::Preprocess;
 use plume_core::models::clip::Clip;
 use plume_core::tasks::classify::{Classifier, Labels};
 use plume_core::tokens::Tokenizer;
@@ -27,6 +27,7 @@ enum Model {
 /// A model, ready, and the labels it scores against.
 pub(super) struct Session {
     model: Model,
+    preprocess: Preprocess,
     labels: Labels,
 }
 
@@ -59,17 +60,19 @@ async fn choose(device: Device) -> (Option<Gpu>, Option<String>) {
 }
 
 fn classifier<B: Backend>(backend: &B, files: ModelFiles) -> Result<Classifier<B>, Error> {
-    let config = clip_config(&files.config)?;
     let checkpoint = Checkpoint::open(files.weights)?;
-    let size = config.vision.image_size;
-    let preprocess = match files.preprocessor {
-        Some(json) => Preprocess::from_json(&json, size)?,
-        None if checkpoint.layout() == Layout::OpenClip => Preprocess::clip(size, Family::OpenClip),
-        None => Preprocess::clip(size, Family::Transformers),
-    };
-    let tokenizer = Tokenizer::from_json(files.tokenizer.as_bytes(), config.text.context)?;
+    let config = checkpoint.present(&clip_config(&files.config)?);
+    let family = checkpoint.layout().family();
+    let preprocess = Preprocess::of_model(files.preprocessor.as_deref(), &config, family)?;
+    let context = config.text()?.context;
+    let tokenizer = Tokenizer::from_json(files.tokenizer.as_bytes(), context)?;
     let clip = Clip::load(backend, &config, &checkpoint)?;
     Classifier::new(clip, tokenizer, preprocess)
+}
+
+/// See [`Loaded::even`].
+fn even<B: Backend>(clip: &Clip<B>) -> Option<f32> {
+    (clip.config().scoring == Scoring::Sigmoid).then(|| -clip.bias() / clip.scale())
 }
 
 impl Session {
@@ -90,18 +93,25 @@ impl Session {
                 (model, false, "CPU · WebAssembly SIMD".to_owned())
             }
         };
-        let image_size = on!(&model, c => c.preprocess().size());
+        let preprocess = on!(&model, c => c.preprocess())?.clone();
+        let even = on!(&model, c => even(c.clip()));
         let loaded = Loaded {
             name,
             demo,
             gpu,
             device,
             note,
-            image_size,
+            image_size: preprocess.size(),
+            even,
             milliseconds: now() - start,
         };
         let labels = Labels::default();
-        Ok((Self { model, labels }, loaded))
+        let session = Self {
+            model,
+            preprocess,
+            labels,
+        };
+        Ok((session, loaded))
     }
 
     /// Pictures that go through the model at once: few on the CPU, where
@@ -114,7 +124,7 @@ impl Session {
     }
 
     pub(super) fn preprocess(&self) -> &Preprocess {
-        on!(&self.model, c => c.preprocess())
+        &self.preprocess
     }
 
     pub(super) async fn set_labels(

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -22,9 +22,9 @@ where a ROW is {\"batch\": NUMBER, \"least\": MS, \"median\": MS, \"most\": MS},
 image_flops and text_flops are the operations of one picture and of one text of 8 tokens, and
 roof is the GFLOP/s of one large matrix product alone.")]
 pub struct Bench {
-    /// A model, as for the other commands; without it a ViT-B/32 of random
-    /// weights.
-    #[arg(long, value_name = "DIR_OR_FILE")]
+    /// A model, as for the other commands, or the name of a published size,
+    /// such as RN50 or ViT-L/14, for random weights; without it ViT-B/32.
+    #[arg(long, value_name = "DIR_OR_FILE_OR_NAME")]
     model: Option<PathBuf>,
     /// What computes.
     #[arg(long, value_enum, default_value = "cpu")]
@@ -48,16 +48,14 @@ impl Bench {
     }
 
     fn on<B: Backend>(&self, backend: &B, device: &str) -> Result<()> {
-        let (name, config, source): (_, _, Box<dyn Source>) = match &self.model {
+        let path = self.model.as_deref().unwrap_or(Path::new("ViT-B/32"));
+        let name = path.display().to_string();
+        let preset = ClipConfig::preset(&name).filter(|_| !path.exists());
+        let (config, source): (_, Box<dyn Source>) = match preset {
+            Some(config) => (config.clone(), Box::new(Init::new(config, 1))),
             None => {
-                let config = ClipConfig::vit_b_32();
-                let init = Init::new(config.clone(), 1);
-                ("ViT-B/32".to_owned(), config, Box::new(init))
-            }
-            Some(path) => {
                 let files = ModelFiles::find(path)?;
-                let name = path.display().to_string();
-                (name, files.config()?, Box::new(files.checkpoint()?))
+                (files.config()?, Box::new(files.checkpoint()?))
             }
         };
         let clip = Clip::load(backend, &config, source.as_ref())?;

@@ -18,7 +18,9 @@ use crate::pictures;
 JSON (--json): one array with one object for each picture, in the order given:
   {\"image\": PATH,
    \"scores\": [{\"label\": TEXT, \"cosine\": -1 to 1, \"probability\": 0 to 1}, …]}
-in the order of --labels, or {\"image\": PATH, \"error\": TEXT}.")]
+in the order of --labels, or {\"image\": PATH, \"error\": TEXT}.
+Probabilities are of these labels and sum to 1; those of a SigLIP are each
+label's own and do not.")]
 pub struct Classify {
     #[command(flatten)]
     model: ModelArguments,
@@ -100,13 +102,14 @@ impl Classify {
         labels: &Labels,
         paths: &[PathBuf],
     ) -> Result<Vec<Answer>> {
+        let preprocess = classifier.preprocess()?;
         let mut pixels = Vec::new();
         let mut answers = Vec::with_capacity(paths.len());
         for path in paths {
             let image = path.display().to_string();
             let error = match pictures::open(path) {
                 Ok(picture) => {
-                    pixels.extend(classifier.preprocess().apply(&picture));
+                    pixels.extend(preprocess.apply(&picture));
                     None
                 }
                 Err(error) => Some(format!("{error:#}")),

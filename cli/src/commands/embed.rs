@@ -46,7 +46,7 @@ impl Job for Run<'_> {
     async fn run<B: Backend>(self, mut classifier: Classifier<B>) -> Result<()> {
         let embeddings = match (&self.0.input.image, &self.0.input.text) {
             (Some(path), _) => {
-                let pixels = classifier.preprocess().apply(&pictures::open(path)?);
+                let pixels = classifier.preprocess()?.apply(&pictures::open(path)?);
                 classifier.embed_images(&pixels).await?
             }
             (None, text) => {

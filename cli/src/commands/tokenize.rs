@@ -26,7 +26,7 @@ pub struct Tokenize {
 impl Tokenize {
     pub(super) fn run(self) -> Result<()> {
         let files = ModelFiles::find(&self.model)?;
-        let tokenizer = files.tokenizer(files.config()?.text.context)?;
+        let tokenizer = files.tokenizer(files.config()?.text()?.context)?;
         let tokens = tokenizer.encode(&self.text)?;
         if self.json {
             return print(

@@ -1,6 +1,7 @@
 //! The model card and the curve of the loss.
 
-use plume_core::config::{ClipConfig, VisionPool};
+use anyhow::{Result, bail};
+use plume_core::config::{ClipConfig, VisionConfig, VisionPool};
 
 use super::Recipe;
 use super::batch::{Mix, Phase};
@@ -77,6 +78,9 @@ fn phase_row(phase: &Phase) -> String {
 }
 
 /// The model card.
+///
+/// # Errors
+/// Where the model has other towers than the demo.
 pub fn card(
     recipe: &Recipe,
     config: &ClipConfig,
@@ -84,7 +88,10 @@ pub fn card(
     seen: &Figures,
     held_out: &Figures,
     command: &str,
-) -> String {
+) -> Result<String> {
+    let (Some(VisionConfig::Vit(vision)), Some(text)) = (&config.vision, &config.text) else {
+        bail!("the card is of a model with a vision transformer and a text tower");
+    };
     let row = |name: &str, chance: &str, pick: &dyn Fn(&Figures) -> f32| {
         format!(
             "| {name} | {:.1} | {:.1} | {chance} |",
@@ -109,7 +116,7 @@ pub fn card(
     .join("\n");
     let phases: Vec<String> = recipe.phases.iter().map(phase_row).collect();
     let phases = phases.join("\n");
-    format!(
+    let card = format!(
         "# The demo CLIP
 
 A CLIP trained from scratch by Plume on drawings that Plume makes itself. It knows forty things in
@@ -146,13 +153,13 @@ these alone (with the same tower, or with a class token and causal text) relatio
 
 ![loss](loss.svg)
 ",
-        image = config.vision.image_size,
-        grid = config.vision.grid(),
-        vl = config.vision.transformer.layers,
-        vw = config.vision.transformer.width,
-        tl = config.text.transformer.layers,
-        tw = config.text.transformer.width,
-        vocab = config.text.vocab_size,
+        image = vision.image_size,
+        grid = vision.grid(),
+        vl = vision.transformer.layers,
+        vw = vision.transformer.width,
+        tl = text.transformer.layers,
+        tw = text.transformer.width,
+        vocab = text.vocab_size,
         embed = config.embed_dim,
         steps = recipe.steps,
         batch = recipe.phases.first().map_or(0, |phase| phase.mix.total()),
@@ -161,13 +168,15 @@ these alone (with the same tower, or with a class token and causal text) relatio
         b2 = recipe.optimizer.beta_2,
         decay = recipe.optimizer.decay,
         warm = recipe.warm_up,
-        pool = match config.vision.pool {
+        pool = match vision.pool {
             VisionPool::Class => "read at a class token".to_owned(),
             VisionPool::Cells { side } => format!(
                 "averaged in {side} × {side} cells that are projected together"
             ),
+            VisionPool::Map => "pooled by attention".to_owned(),
         },
-        causal = if config.text.causal { "causal" } else { "bidirectional" },
+        causal = if text.causal { "causal" } else { "bidirectional" },
         minutes = seconds / 60.0,
-    )
+    );
+    Ok(card)
 }

@@ -35,7 +35,7 @@ fn embed(classifier: &Classifier<Candle>, scenes: &[Scene]) -> Result<Vec<Vec<f3
         let mut pixels = Vec::new();
         for scene in batch {
             let picture = Rgb8::new(SIDE, SIDE, render(scene, SIDE))?;
-            pixels.extend(classifier.preprocess().apply(&picture));
+            pixels.extend(classifier.preprocess()?.apply(&picture));
         }
         out.extend(pollster::block_on(classifier.embed_images(&pixels))?);
     }

@@ -18,7 +18,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use plume_core::backend::Activation;
 use plume_core::checkpoint::{Checkpoint, Init, Source};
 use plume_core::config::{
-    ClipConfig, ConvConfig, StemConfig, TextConfig, TransformerConfig, VisionConfig, VisionPool,
+    ClipConfig, ConvConfig, Scoring, StemConfig, TextConfig, TextPool, TransformerConfig,
+    VisionConfig, VisionPool, VitConfig,
 };
 use plume_core::cpu::{Candle, Parameters};
 use plume_core::image::Preprocess;
@@ -128,20 +129,24 @@ fn demo_model() -> ClipConfig {
     let conv = |channels, stride| ConvConfig { channels, stride };
     ClipConfig {
         embed_dim: 128,
-        vision: VisionConfig {
+        vision: Some(VisionConfig::Vit(VitConfig {
             image_size: 64,
             stem: StemConfig::Conv {
                 convs: vec![conv(24, 2), conv(48, 2), conv(96, 2), conv(96, 1)],
             },
             transformer: transformer(2),
             pool: VisionPool::Cells { side: 4 },
-        },
-        text: TextConfig {
+            ln_pre: true,
+        })),
+        text: Some(TextConfig {
             context: 32,
             vocab_size: 0,
             transformer: transformer(2),
             causal: false,
-        },
+            pool: TextPool::Eot,
+            proj_bias: false,
+        }),
+        scoring: Scoring::Softmax,
     }
 }
 
@@ -217,7 +222,9 @@ impl Run {
         let tokenizer_json = tokenizer::train(captions, recipe.merges)?;
         let vocab_size = Tokenizer::from_json(tokenizer_json.as_bytes(), 32)?.vocab_size();
         let mut config = recipe.model.clone();
-        config.text.vocab_size = vocab_size;
+        let text = config.text.as_mut();
+        text.context("the recipe's model has no text tower")?
+            .vocab_size = vocab_size;
         let init = Init::new(config.clone(), recipe.seed);
         let (clip, parameters) = model_on(&config, &init)?;
         write(
@@ -271,7 +278,7 @@ impl Run {
     }
 
     fn tokenizer(&self) -> Result<Tokenizer> {
-        let context = self.config.text.context;
+        let context = self.config.text()?.context;
         Ok(Tokenizer::from_json(
             self.tokenizer_json.as_bytes(),
             context,
@@ -281,7 +288,7 @@ impl Run {
     fn preprocess(&self) -> Result<Preprocess> {
         Ok(Preprocess::from_json(
             PREPROCESSOR,
-            self.config.vision.image_size,
+            self.config.vision()?.image_size(),
         )?)
     }
 
@@ -345,7 +352,9 @@ impl Run {
         let norm = self
             .optimizer
             .update(&parameters, &gradients, &recipe.optimizer, rate)?;
-        let scale: f32 = self.clip.logit_scale.buffer().exp()?.to_vec1::<f32>()?[0];
+        let scale = self.clip.logit_scale.as_ref();
+        let scale = scale.context("the model has no logit_scale")?;
+        let scale: f32 = scale.buffer().exp()?.to_vec1::<f32>()?[0];
         let mut log = fs::OpenOptions::new()
             .append(true)
             .open(self.folder.join("loss.csv"))?;
@@ -444,7 +453,7 @@ impl Run {
             &seen,
             &held_out,
             command,
-        );
+        )?;
         write(&out.join("README.md"), text)
     }
 }

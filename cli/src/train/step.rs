@@ -82,7 +82,8 @@ pub fn gradients(
     // The embeddings as leaves of a small graph of their own.
     let both = Var::from_tensor(&Tensor::cat(&[&first, &second], 0)?.detach())?;
     let words = Var::from_tensor(&texts.detach())?;
-    let scale = clip.logit_scale.buffer();
+    let scale = clip.logit_scale.as_ref();
+    let scale = scale.context("the model has no logit_scale")?.buffer();
     let loss = contrastive_loss(both.as_tensor(), words.as_tensor(), scale, &batch.excused)?;
     let top = loss.backward()?;
     let seam = top

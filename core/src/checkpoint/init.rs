@@ -4,7 +4,7 @@
 use crate::Result;
 use crate::backend::WeightData;
 use crate::checkpoint::Source;
-use crate::config::{ClipConfig, TransformerConfig, VisionPool};
+use crate::config::{ClipConfig, TransformerConfig, VisionConfig, VisionPool};
 
 /// Random weights for a configuration.
 pub struct Init {
@@ -18,18 +18,29 @@ impl Init {
         Self { config, seed }
     }
 
+    /// Width and layers of the tower that a tensor belongs to.
+    fn tower(&self, name: &str) -> (usize, usize) {
+        let of = |t: &TransformerConfig| (t.width, t.layers);
+        match (&self.config.vision, &self.config.text) {
+            (Some(VisionConfig::Vit(vit)), _) if name.starts_with("vision.") => {
+                of(&vit.transformer)
+            }
+            (Some(VisionConfig::ResNet(resnet)), _) if name.starts_with("vision.") => {
+                (resnet.features(), resnet.layers.iter().sum())
+            }
+            (_, text) => text.as_ref().map_or((1, 1), |text| of(&text.transformer)),
+        }
+    }
+
     /// What a tensor is filled with.
     fn fill(&self, name: &str, shape: &[usize]) -> Fill {
-        let tower = if name.starts_with("vision.") {
-            &self.config.vision.transformer
-        } else {
-            &self.config.text.transformer
-        };
-        let TransformerConfig { width, layers, .. } = *tower;
+        let (width, layers) = self.tower(name);
         let (width, layers) = (width as f32, layers as f32);
         let leaf = name.rsplit('.').next().unwrap_or(name);
         let inner = *shape.last().unwrap_or(&1) as f32;
-        if let (VisionPool::Cells { side }, "vision.proj") = (self.config.vision.pool, name) {
+        if let Some(VisionConfig::Vit(vit)) = &self.config.vision
+            && let (VisionPool::Cells { side }, "vision.proj") = (vit.pool, name)
+        {
             // Every cell alike: the embedding begins as that of the mean.
             let cells = side * side;
             return Fill::Tiled(cells, width.sqrt().recip() / cells as f32);
@@ -37,6 +48,8 @@ impl Init {
         let deviation = match (leaf, shape.len()) {
             // ln(1 / 0.07), CLIP §2.5.
             ("logit_scale", _) => return Fill::Constant(2.659_26),
+            // SigLIP §3.2.
+            ("logit_bias", _) => return Fill::Constant(-10.0),
             ("bias", _) => return Fill::Constant(0.0),
             ("weight", 1) => return Fill::Constant(1.0),
             ("token_embedding", _) => 0.02,
@@ -47,7 +60,7 @@ impl Init {
             }
             ("weight", _) if name.contains(".c_fc.") => (2.0 * width).sqrt().recip(),
             // He et al. 2015, for layers followed by a rectifier of sorts.
-            ("weight", _) if name.contains(".convs.") => (2.0 / inner).sqrt(),
+            ("weight", _) if name.contains("conv") => (2.0 / inner).sqrt(),
             ("weight", _) => inner.sqrt().recip(),
             _ => width.sqrt().recip(),
         };

@@ -4,20 +4,25 @@
 //! structs. A [`Source`] answers: a [`Checkpoint`] (a file and the layout its
 //! publisher chose) or [`Init`] (random numbers to start training from).
 
+mod fold;
 mod init;
+mod inventory;
 pub mod layouts;
 mod safetensors;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
+use fold::BatchNorm;
 use half::f16;
 
 pub use init::Init;
-pub use layouts::{Layout, Recipe, clip_config};
+pub use inventory::inventory;
+pub use layouts::{Layout, Recipe, clip_config, openai_config};
 pub use safetensors::{Bytes, SafeTensors};
 
 use crate::backend::{Backend, WeightData};
+use crate::config::ClipConfig;
 use crate::tensor::{Tensor, Weight};
 use crate::{Error, Result};
 
@@ -119,16 +124,57 @@ impl Checkpoint {
         let layout = Layout::detect(&|name| file.shape(name).is_some()).ok_or_else(|| {
             let some: Vec<_> = file.names().take(3).collect();
             Error::Checkpoint(format!(
-                "the weights are of another architecture: expected a CLIP with a vision \
-                 transformer (transformers or open_clip names), found tensors such as {}",
+                "the weights are of another architecture: expected a CLIP or SigLIP under the names \
+                 of transformers, open_clip or timm, found tensors such as {}",
                 some.join(", ")
             ))
         })?;
-        Ok(Self {
+        let checkpoint = Self {
             file,
             layout,
             used: RefCell::default(),
-        })
+        };
+        checkpoint.check_zeros()?;
+        Ok(checkpoint)
+    }
+
+    /// See [`Layout::zeros`].
+    fn check_zeros(&self) -> Result<()> {
+        let Some(name) = self.layout.zeros() else {
+            return Ok(());
+        };
+        if self.file.shape(name).is_none()
+            || self.file.read(name)?.into_f32().iter().all(|&x| x == 0.0)
+        {
+            return Ok(());
+        }
+        Err(Error::Checkpoint(format!(
+            "`{name}` is not 0: this image tower was trained on after CLIP, for other classes; \
+             expected the tower of a CLIP"
+        )))
+    }
+
+    /// The configuration without the tower that the file does not hold: files
+    /// of one tower are published beside the configuration of both.
+    pub fn present(&self, config: &ClipConfig) -> ClipConfig {
+        let has = |names: &[&str]| {
+            names.iter().any(|name| {
+                let sources = self.layout.recipe(name).sources();
+                sources.iter().all(|name| self.file.shape(name).is_some())
+            })
+        };
+        let mut config = config.clone();
+        if !has(&[
+            "vision.stem.conv1.weight",
+            "vision.conv1.weight",
+            "vision.stem.out.weight",
+        ]) {
+            config.vision = None;
+        }
+        if !has(&["text.token_embedding"]) {
+            config.text = None;
+        }
+        config
     }
 
     /// The layout of the file.
@@ -165,6 +211,50 @@ impl Checkpoint {
         self.used.borrow_mut().insert(name.to_owned());
         self.file.read(name)
     }
+
+    /// See [`Recipe::PatchRows`].
+    fn patch_rows(&self, source: &str, shape: &[usize]) -> Result<WeightData> {
+        let missing = || Error::MissingTensor {
+            name: source.to_owned(),
+        };
+        let found = self.file.shape(source).ok_or_else(missing)?.to_vec();
+        let (rows, cols, [channels, pixels]) = match (shape, found.as_slice()) {
+            (&[rows, cols], &[_, channels, height, width]) if channels * height * width == cols => {
+                (rows, cols, [channels, height * width])
+            }
+            _ => {
+                return Err(Error::TensorShape {
+                    name: source.to_owned(),
+                    expected: shape.to_vec(),
+                    found,
+                });
+            }
+        };
+        let mut expected = found;
+        expected[0] = rows;
+        let data = self.take(source, &expected)?;
+        if pixels == 1 {
+            return Ok(data);
+        }
+        Ok(permute(&data, |i| {
+            let (row, place) = (i / cols, i % cols);
+            let (pixel, channel) = (place / channels, place % channels);
+            row * cols + channel * pixels + pixel
+        }))
+    }
+
+    fn batch_norm(&self, norm: &str, channels: usize) -> Result<BatchNorm> {
+        let read = |leaf: &str| {
+            let data = self.take(&format!("{norm}.{leaf}"), &[channels])?;
+            Ok::<_, Error>(data.into_f32())
+        };
+        Ok(BatchNorm {
+            gain: read("weight")?,
+            bias: read("bias")?,
+            mean: read("running_mean")?,
+            variance: read("running_var")?,
+        })
+    }
 }
 
 impl Source for Checkpoint {
@@ -186,30 +276,37 @@ impl Source for Checkpoint {
                 let data = self.take(&source, &[cols, rows])?;
                 Ok(permute(&data, |i| (i % cols) * rows + i / cols))
             }
-            Recipe::PatchRows(source) => {
-                let found = self.file.shape(&source).unwrap_or_default().to_vec();
-                let (&[rows, cols], &[_, channels, height, width]) = (shape, found.as_slice())
-                else {
-                    return Err(Error::TensorShape {
-                        name: source,
-                        expected: shape.to_vec(),
-                        found,
-                    });
-                };
-                if channels * height * width != cols {
-                    return Err(Error::TensorShape {
-                        name: source,
-                        expected: shape.to_vec(),
-                        found,
-                    });
+            Recipe::PatchRows(source) => self.patch_rows(&source, shape),
+            Recipe::Parts { source, parts, of } => {
+                let (count, mut whole) = (parts.1 - parts.0, shape.to_vec());
+                if let Some(rows) = whole.first_mut() {
+                    *rows = *rows / count * of;
                 }
-                let data = self.take(&source, &[rows, channels, height, width])?;
-                Ok(permute(&data, |i| {
-                    let (row, place) = (i / cols, i % cols);
-                    let (pixel, channel) = (place / channels, place % channels);
-                    row * cols + channel * height * width + pixel
-                }))
+                let data = self.take(&source, &whole)?;
+                let part = data.len() / of;
+                Ok(slice(data, parts.0 * part, parts.1 * part))
             }
+            Recipe::FoldedWeight { conv, norm } => {
+                let rows = shape.first().copied().unwrap_or(1);
+                let mut weight = self.patch_rows(&conv, shape)?.into_f32();
+                self.batch_norm(&norm, rows)?.fold(&mut weight);
+                Ok(WeightData::F32(weight))
+            }
+            Recipe::FoldedBias { norm } => {
+                let rows = shape.first().copied().unwrap_or(1);
+                Ok(WeightData::F32(self.batch_norm(&norm, rows)?.bias()))
+            }
+        }
+    }
+}
+
+/// Elements `from .. to`.
+fn slice(data: WeightData, from: usize, to: usize) -> WeightData {
+    match data {
+        WeightData::F32(x) => WeightData::F32(x[from..to].to_vec()),
+        WeightData::F16(x) => WeightData::F16(x[from..to].to_vec()),
+        quantized @ WeightData::Quantized(..) => {
+            slice(WeightData::F32(quantized.into_f32()), from, to)
         }
     }
 }

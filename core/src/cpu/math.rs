@@ -77,6 +77,31 @@ impl Pointwise for Gelu {
     }
 }
 
+/// Hendrycks and Gimpel 2016: `x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))`,
+/// which is `x · sigmoid(2 √(2/π) (x + 0.044715 x³))`.
+struct GeluTanh;
+impl GeluTanh {
+    const SCALE: f32 = 2.0 * 0.797_884_6;
+    const CUBE: f32 = 0.044_715;
+
+    #[inline(always)]
+    fn gate(x: f32) -> f32 {
+        sigmoid(Self::SCALE * (x + Self::CUBE * x * x * x))
+    }
+}
+impl Pointwise for GeluTanh {
+    #[inline(always)]
+    fn value(x: f32) -> f32 {
+        x * Self::gate(x)
+    }
+    #[inline(always)]
+    fn slope(x: f32) -> f32 {
+        let s = Self::gate(x);
+        let inner = Self::SCALE * (1.0 + 3.0 * Self::CUBE * x * x);
+        s + x * s * (1.0 - s) * inner
+    }
+}
+
 struct QuickGelu;
 impl Pointwise for QuickGelu {
     #[inline(always)]
@@ -136,6 +161,7 @@ pub(super) fn value(activation: Option<Activation>, x: &[f32], bias: Option<&[f3
     match activation {
         None => value_rows::<Identity>(x, bias, &mut out),
         Some(Activation::Gelu) => value_rows::<Gelu>(x, bias, &mut out),
+        Some(Activation::GeluTanh) => value_rows::<GeluTanh>(x, bias, &mut out),
         Some(Activation::QuickGelu) => value_rows::<QuickGelu>(x, bias, &mut out),
         Some(Activation::Relu) => value_rows::<Relu>(x, bias, &mut out),
     }
@@ -152,6 +178,7 @@ pub(super) fn slope(
     let mut out = Vec::with_capacity(x.len());
     match activation {
         Activation::Gelu => slope_rows::<Gelu>(x, bias, grad, &mut out),
+        Activation::GeluTanh => slope_rows::<GeluTanh>(x, bias, grad, &mut out),
         Activation::QuickGelu => slope_rows::<QuickGelu>(x, bias, grad, &mut out),
         Activation::Relu => slope_rows::<Relu>(x, bias, grad, &mut out),
     }

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::resize::{Window, resize};
 use super::{Filter, ImageError, Rgb8};
+use crate::config::{ClipConfig, Scoring};
 
 /// Whose arithmetic a checkpoint was published with: they round the margin of
 /// the centre crop differently.
@@ -45,6 +46,8 @@ pub struct Preprocess {
 /// CLIP's own (OpenAI's `clip.py`).
 const CLIP_MEAN: [f64; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 const CLIP_STD: [f64; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+/// SigLIP's mean and deviation.
+const HALF: [f64; 3] = [0.5; 3];
 
 impl Preprocess {
     /// CLIP's preparation for pictures of `size` × `size`: for checkpoints
@@ -60,7 +63,35 @@ impl Preprocess {
         }
     }
 
-    /// Reads a `preprocessor_config.json` (transformers) or the
+    /// The preparation that goes with a model: what is written down beside the
+    /// weights, or where nothing is, what its family does.
+    ///
+    /// # Errors
+    /// As [`Preprocess::from_json`], and where the model takes no pictures.
+    pub fn of_model(
+        json: Option<&str>,
+        config: &ClipConfig,
+        family: Family,
+    ) -> Result<Self, crate::Error> {
+        let size = config.vision()?.image_size();
+        Ok(match (json, config.scoring) {
+            (Some(json), _) => Self::from_json(json, size)?,
+            (None, Scoring::Softmax) => Self::clip(size, family),
+            (None, Scoring::Sigmoid) => Self::siglip(size, family),
+        })
+    }
+
+    /// SigLIP's preparation for pictures of `size` × `size`.
+    pub fn siglip(size: usize, family: Family) -> Self {
+        Self {
+            resize: Resize::Squash(size, size),
+            table: table(1.0 / 255.0, HALF, HALF),
+            ..Self::clip(size, family)
+        }
+    }
+
+    /// Reads a `preprocessor_config.json` (transformers), the `pretrained_cfg`
+    /// of timm's `config.json` or the
     /// `preprocess_cfg` of an `open_clip_config.json`. `image_size` is the
     /// model's, for configurations that leave it out.
     ///
@@ -72,6 +103,8 @@ impl Preprocess {
         if value.get("model_cfg").is_some() {
             let empty = Value::Null;
             open_clip(value.get("preprocess_cfg").unwrap_or(&empty), image_size)
+        } else if let Some(pretrained) = value.get("pretrained_cfg") {
+            timm(pretrained, image_size)
         } else {
             transformers(&value, image_size)
         }
@@ -196,7 +229,8 @@ fn checked(preprocess: Preprocess) -> Result<Preprocess, ImageError> {
     Ok(preprocess)
 }
 
-/// `CLIPImageProcessor` (`image_processing_clip.py`).
+/// `CLIPImageProcessor` (`image_processing_clip.py`) and
+/// `SiglipImageProcessor`, which never crops.
 fn transformers(value: &Value, image_size: usize) -> Result<Preprocess, ImageError> {
     let wrong = |key: &str, found: &Value| {
         ImageError::Config(format!("`{key}` is {found}, which is not understood"))
@@ -212,7 +246,9 @@ fn transformers(value: &Value, image_size: usize) -> Result<Preprocess, ImageErr
         let (width, height) = square(size).ok_or_else(|| wrong("size", size))?;
         Resize::Squash(width, height)
     };
-    let side = if flag(value, "do_center_crop") {
+    let kind = value.get("image_processor_type").and_then(Value::as_str);
+    let siglip = kind.is_some_and(|kind| kind.starts_with("Siglip"));
+    let side = if flag(value, "do_center_crop") && !siglip {
         let crop = value.get("crop_size").unwrap_or(&missing);
         match square(crop) {
             Some((width, height)) if width == height => width,
@@ -235,10 +271,15 @@ fn transformers(value: &Value, image_size: usize) -> Result<Preprocess, ImageErr
             .and_then(Filter::from_id)
             .ok_or_else(|| wrong("resample", id))?,
     };
+    let (mean, std) = if siglip {
+        (HALF, HALF)
+    } else {
+        (CLIP_MEAN, CLIP_STD)
+    };
     let (mean, std) = if flag(value, "do_normalize") {
         (
-            triple(value, "image_mean", CLIP_MEAN)?,
-            triple(value, "image_std", CLIP_STD)?,
+            triple(value, "image_mean", mean)?,
+            triple(value, "image_std", std)?,
         )
     } else {
         ([0.0; 3], [1.0; 3])
@@ -281,15 +322,7 @@ fn open_clip(value: &Value, image_size: usize) -> Result<Preprocess, ImageError>
             )));
         }
     };
-    let filter = match text("interpolation", "bicubic") {
-        "bicubic" => Filter::Bicubic,
-        "bilinear" => Filter::Bilinear,
-        other => {
-            return Err(ImageError::Config(format!(
-                "`interpolation` is `{other}`; expected bicubic or bilinear"
-            )));
-        }
-    };
+    let filter = filter(text("interpolation", "bicubic"))?;
     let fill = value.get("fill_color").and_then(Value::as_u64).unwrap_or(0);
     checked(Preprocess {
         size: width,
@@ -303,4 +336,111 @@ fn open_clip(value: &Value, image_size: usize) -> Result<Preprocess, ImageError>
             triple(value, "std", CLIP_STD)?,
         ),
     })
+}
+
+/// The filter by its name in torchvision.
+fn filter(name: &str) -> Result<Filter, ImageError> {
+    match name {
+        "bicubic" => Ok(Filter::Bicubic),
+        "bilinear" => Ok(Filter::Bilinear),
+        other => Err(ImageError::Config(format!(
+            "`interpolation` is `{other}`; expected bicubic or bilinear"
+        ))),
+    }
+}
+
+/// timm's `pretrained_cfg` (`create_transform` for evaluation): the shorter
+/// side becomes `input_size / crop_pct`, or both sides do.
+fn timm(value: &Value, image_size: usize) -> Result<Preprocess, ImageError> {
+    let text = |key: &str, default| value.get(key).and_then(Value::as_str).unwrap_or(default);
+    let size = value.get("input_size").and_then(|size| size.get(1));
+    let size = size
+        .and_then(Value::as_u64)
+        .map_or(image_size, |n| n as usize);
+    let crop = value.get("crop_pct").and_then(Value::as_f64).unwrap_or(1.0);
+    let resized = (size as f64 / crop) as usize;
+    let resize = match text("crop_mode", "center") {
+        "center" => Resize::Shortest(resized),
+        "squash" => Resize::Squash(resized, resized),
+        other => {
+            return Err(ImageError::Config(format!(
+                "`crop_mode` is `{other}`; expected center or squash"
+            )));
+        }
+    };
+    checked(Preprocess {
+        size,
+        resize,
+        filter: filter(text("interpolation", "bicubic"))?,
+        family: Family::OpenClip,
+        fill: 0,
+        table: table(
+            1.0 / 255.0,
+            triple(value, "mean", CLIP_MEAN)?,
+            triple(value, "std", CLIP_STD)?,
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Crop offsets for an excess of 0, 1, … pixels, by the references' own
+    /// arithmetic: `(excess) // 2` and Python's `int(round(excess / 2))`.
+    #[test]
+    fn each_family_rounds_its_margin_as_it_does() {
+        let offsets = |family| {
+            let preprocess = Preprocess::clip(224, family);
+            [0, 1, 2, 3, 4, 5, 6, 7, 11].map(|excess| preprocess.offset(224 + excess))
+        };
+        assert_eq!(offsets(Family::Transformers), [0, 0, 1, 1, 2, 2, 3, 3, 5]);
+        assert_eq!(offsets(Family::OpenClip), [0, 0, 1, 2, 2, 2, 3, 4, 6]);
+    }
+
+    #[test]
+    fn the_longer_side_is_rounded_down() {
+        let preprocess = Preprocess::clip(224, Family::Transformers);
+        assert_eq!(preprocess.resized(640, 427), (335, 224));
+        assert_eq!(preprocess.resized(427, 640), (224, 335));
+    }
+
+    /// What black and white become.
+    fn ends(preprocess: &Preprocess) -> [[f32; 3]; 2] {
+        [preprocess.table[0], preprocess.table[255]]
+    }
+
+    #[test]
+    fn siglip_squashes_and_has_its_own_mean() {
+        let json = r#"{"image_processor_type": "SiglipImageProcessor", "resample": 3,
+                       "size": {"height": 224, "width": 224}}"#;
+        let stated = Preprocess::from_json(json, 224).unwrap();
+        assert_eq!(stated.resized(640, 427), (224, 224));
+        assert_eq!(ends(&stated), [[-1.0; 3], [1.0; 3]]);
+        let siglip = crate::config::ClipConfig::preset("ViT-B-16-SigLIP").unwrap();
+        let unstated = Preprocess::of_model(None, &siglip, Family::Transformers).unwrap();
+        assert_eq!(unstated, stated);
+        let clip = crate::config::ClipConfig::preset("ViT-B/32").unwrap();
+        let clip = Preprocess::of_model(None, &clip, Family::OpenClip).unwrap();
+        assert_eq!(clip, Preprocess::clip(224, Family::OpenClip));
+    }
+
+    #[test]
+    fn open_clip_and_timm_say_mean_mode_and_filter() {
+        let open_clip = r#"{"model_cfg": {}, "preprocess_cfg": {"size": [224, 224],
+            "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bilinear",
+            "resize_mode": "squash"}}"#;
+        let timm = r#"{"pretrained_cfg": {"input_size": [3, 224, 224], "crop_mode": "squash",
+            "interpolation": "bilinear", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}"#;
+        for json in [open_clip, timm] {
+            let preprocess = Preprocess::from_json(json, 224).unwrap();
+            assert_eq!(preprocess.resized(640, 427), (224, 224));
+            assert_eq!(preprocess.filter, Filter::Bilinear);
+            assert_eq!(ends(&preprocess), [[-1.0; 3], [1.0; 3]]);
+        }
+        let cropped = r#"{"pretrained_cfg": {"input_size": [3, 224, 224], "crop_pct": 0.875}}"#;
+        let cropped = Preprocess::from_json(cropped, 224).unwrap();
+        assert_eq!(cropped.resized(512, 512), (256, 256));
+        assert_eq!(cropped.size(), 224);
+    }
 }

@@ -1,9 +1,10 @@
 //! CLIP's text tower: a causal transformer read at the end-of-text token
-//! (CLIP §2.4; `encode_text` of OpenAI's `model.py`).
+//! (CLIP §2.4; `encode_text` of OpenAI's `model.py`). SigLIP's sees both ways
+//! and is read at the last position.
 
 use crate::backend::{Backend, Mask};
 use crate::checkpoint::Scope;
-use crate::config::TextConfig;
+use crate::config::{TextConfig, TextPool};
 use crate::nn::{LayerNorm, Linear, Transformer};
 use crate::tensor::{Tensor, Weight};
 use crate::tokens::Tokens;
@@ -40,7 +41,11 @@ impl<B: Backend> TextTower<B> {
                 .reshape(&[1, config.context, width])?,
             transformer: Transformer::load(scope, transformer, mask)?,
             ln_final: LayerNorm::load(&scope.child("ln_final"), width, eps)?,
-            projection: Linear::projection(scope, "projection", width, embed_dim)?,
+            projection: if config.proj_bias {
+                Linear::load(&scope.child("projection"), width, embed_dim)?
+            } else {
+                Linear::projection(scope, "projection", width, embed_dim)?
+            },
             config: config.clone(),
             backend: scope.backend().clone(),
         })
@@ -51,8 +56,11 @@ impl<B: Backend> TextTower<B> {
         &self.config
     }
 
-    /// Texts → `[n, longest, width]`, what the blocks are given. Shorter texts
-    /// are filled up with their last token: no query that is read sees it.
+    /// Texts → `[n, length, width]`, what the blocks are given, where `length`
+    /// is that of the longest text, or the context where the last position is
+    /// read. Shorter texts are filled up with their last token, the end token:
+    /// under a causal mask no query that is read sees it, and without one it
+    /// is what SigLIP was trained with.
     fn tokens(&self, texts: &[Tokens]) -> Result<Tensor<B>> {
         let longest = texts.iter().map(|t| t.ids.len()).max().unwrap_or(0);
         if longest == 0 || longest > self.config.context {
@@ -62,42 +70,50 @@ impl<B: Backend> TextTower<B> {
                 found: format!("{longest} tokens"),
             });
         }
-        let mut ids = Vec::with_capacity(texts.len() * longest);
+        let length = match self.config.pool {
+            TextPool::Eot => longest,
+            TextPool::Last => self.config.context,
+        };
+        let mut ids = Vec::with_capacity(texts.len() * length);
         for text in texts {
             ids.extend(&text.ids);
             let last = text.ids.last().copied().unwrap_or(0);
-            ids.resize(ids.len() + longest - text.ids.len(), last);
+            ids.resize(ids.len() + length - text.ids.len(), last);
         }
         let width = self.config.transformer.width;
         let positions = self
             .positional_embedding
-            .narrow(0, longest)?
-            .reshape(&[longest, width])?;
+            .narrow(0, length)?
+            .reshape(&[length, width])?;
         self.token_embedding
             .embed(&self.backend, &ids)?
-            .reshape(&[texts.len(), longest, width])?
+            .reshape(&[texts.len(), length, width])?
             .add(&positions)
     }
 
-    /// Texts → embeddings `[n, embed_dim]`, not normalised: the end-of-text
-    /// token of the last block, normalised and projected.
+    /// Texts → embeddings `[n, embed_dim]`, not normalised: the position that
+    /// is read, after the last block, normalised and projected.
     ///
     /// # Errors
     /// Where a text is longer than the context or the device fails.
     pub fn forward(&self, texts: &[Tokens]) -> Result<Tensor<B>> {
         let x = self.transformer.forward(self.tokens(texts)?)?;
-        let longest = x.shape()[1];
+        let length = x.shape()[1];
+        let place = |text: &Tokens| match self.config.pool {
+            TextPool::Eot => text.eot,
+            TextPool::Last => length - 1,
+        };
         let ends: Vec<u32> = texts
             .iter()
             .enumerate()
-            .map(|(i, text)| (i * longest + text.eot) as u32)
+            .map(|(i, text)| (i * length + place(text)) as u32)
             .collect();
         let x = self.ln_final.forward(&x.gather(&ends)?)?;
         self.projection.forward(&x)
     }
 
     /// The residual stream before the first block and after each:
-    /// `layers + 1` tensors `[n, longest, width]`.
+    /// `layers + 1` tensors `[n, length, width]`.
     ///
     /// # Errors
     /// As [`TextTower::forward`].

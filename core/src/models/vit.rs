@@ -1,10 +1,12 @@
-//! CLIP's image tower: a vision transformer with one more layer norm, before
-//! the blocks (CLIP §2.4; `VisionTransformer` of OpenAI's `model.py`).
+//! CLIP's vision transformer: one more layer norm, before the blocks (CLIP
+//! §2.4; `VisionTransformer` of OpenAI's `model.py`). SigLIP's has none there,
+//! and is pooled by attention.
 
 use crate::Result;
 use crate::backend::{Backend, Mask};
 use crate::checkpoint::Scope;
-use crate::config::{StemConfig, VisionConfig, VisionPool};
+use crate::config::{StemConfig, VisionPool, VitConfig};
+use crate::models::pool::MapHead;
 use crate::nn::{Conv, LayerNorm, Linear, Transformer};
 use crate::tensor::Tensor;
 
@@ -17,10 +19,15 @@ enum Stem<B: Backend> {
 impl<B: Backend> Stem<B> {
     fn load(scope: &Scope<'_, B>, config: &StemConfig, width: usize) -> Result<Self> {
         match config {
-            StemConfig::Patch { size } => Ok(Self::Patch {
-                size: *size,
-                conv1: Linear::projection(scope, "conv1.weight", 3 * size * size, width)?,
-            }),
+            StemConfig::Patch { size, bias } => {
+                let (size, inner) = (*size, 3 * size * size);
+                let conv1 = if *bias {
+                    Linear::load(&scope.child("conv1"), inner, width)?
+                } else {
+                    Linear::projection(scope, "conv1.weight", inner, width)?
+                };
+                Ok(Self::Patch { size, conv1 })
+            }
             StemConfig::Conv { convs } => {
                 let mut channels = 3;
                 let mut loaded = Vec::with_capacity(convs.len());
@@ -51,48 +58,75 @@ impl<B: Backend> Stem<B> {
     }
 }
 
-/// The image tower.
-pub struct VisionTower<B: Backend> {
-    stem: Stem<B>,
-    class_embedding: Option<Tensor<B>>,
-    positional_embedding: Tensor<B>,
-    ln_pre: LayerNorm<B>,
-    transformer: Transformer<B>,
-    ln_post: LayerNorm<B>,
-    proj: Linear<B>,
-    config: VisionConfig,
+/// From tokens to one vector; see [`VisionPool`].
+enum Pool<B: Backend> {
+    Class {
+        embedding: Tensor<B>,
+        proj: Linear<B>,
+    },
+    Cells {
+        side: usize,
+        proj: Linear<B>,
+    },
+    Map(MapHead<B>),
 }
 
-impl<B: Backend> VisionTower<B> {
+impl<B: Backend> Pool<B> {
+    fn load(scope: &Scope<'_, B>, config: &VitConfig, embed_dim: usize) -> Result<Self> {
+        let width = config.transformer.width;
+        let proj = |inner| Linear::projection(scope, "proj", inner, embed_dim);
+        Ok(match config.pool {
+            VisionPool::Class => {
+                let embedding = scope.parameter("class_embedding", &[width])?;
+                Self::Class {
+                    embedding: embedding.reshape(&[1, width])?,
+                    proj: proj(width)?,
+                }
+            }
+            VisionPool::Cells { side } => Self::Cells {
+                side,
+                proj: proj(side * side * width)?,
+            },
+            VisionPool::Map => Self::Map(MapHead::load(&scope.child("map"), &config.transformer)?),
+        })
+    }
+}
+
+/// A vision transformer.
+pub struct Vit<B: Backend> {
+    stem: Stem<B>,
+    positional_embedding: Tensor<B>,
+    ln_pre: Option<LayerNorm<B>>,
+    transformer: Transformer<B>,
+    ln_post: LayerNorm<B>,
+    pool: Pool<B>,
+    config: VitConfig,
+}
+
+impl<B: Backend> Vit<B> {
     /// Reads the tower's weights.
     ///
     /// # Errors
     /// Where the checkpoint lacks one or the device fails.
-    pub fn load(scope: &Scope<'_, B>, config: &VisionConfig, embed_dim: usize) -> Result<Self> {
+    pub fn load(scope: &Scope<'_, B>, config: &VitConfig, embed_dim: usize) -> Result<Self> {
         let transformer = &config.transformer;
-        let (width, eps) = (transformer.width, transformer.layer_norm_eps);
-        let (class_embedding, pooled) = match config.pool {
-            VisionPool::Class => {
-                let class = scope.parameter("class_embedding", &[width])?;
-                (Some(class.reshape(&[1, width])?), width)
-            }
-            VisionPool::Cells { side } => (None, side * side * width),
-        };
+        let width = transformer.width;
+        let norm =
+            |name: &str| LayerNorm::load(&scope.child(name), width, transformer.layer_norm_eps);
         Ok(Self {
             stem: Stem::load(&scope.child("stem"), &config.stem, width)?,
-            class_embedding,
             positional_embedding: scope
                 .parameter("positional_embedding", &[config.tokens(), width])?,
-            ln_pre: LayerNorm::load(&scope.child("ln_pre"), width, eps)?,
+            ln_pre: config.ln_pre.then(|| norm("ln_pre")).transpose()?,
             transformer: Transformer::load(scope, transformer, Mask::None)?,
-            ln_post: LayerNorm::load(&scope.child("ln_post"), width, eps)?,
-            proj: Linear::projection(scope, "proj", pooled, embed_dim)?,
+            ln_post: norm("ln_post")?,
+            pool: Pool::load(scope, config, embed_dim)?,
             config: config.clone(),
         })
     }
 
     /// The sizes.
-    pub fn config(&self) -> &VisionConfig {
+    pub fn config(&self) -> &VitConfig {
         &self.config
     }
 
@@ -103,10 +137,14 @@ impl<B: Backend> VisionTower<B> {
         let tokens = self.config.grid() * self.config.grid();
         let n = grid.len() / (width * tokens).max(1);
         let mut x = grid.reshape(&[n, tokens, width])?;
-        if let Some(class) = &self.class_embedding {
-            x = Tensor::concat(class, &x)?;
+        if let Pool::Class { embedding, .. } = &self.pool {
+            x = Tensor::concat(embedding, &x)?;
         }
-        self.ln_pre.forward(&x.add(&self.positional_embedding)?)
+        let x = x.add(&self.positional_embedding)?;
+        match &self.ln_pre {
+            Some(norm) => norm.forward(&x),
+            None => Ok(x),
+        }
     }
 
     /// Pictures `[n, size, size, 3]` → embeddings `[n, embed_dim]`, not
@@ -123,25 +161,25 @@ impl<B: Backend> VisionTower<B> {
     /// `layers + 1` tensors `[n, tokens, width]`.
     ///
     /// # Errors
-    /// As [`VisionTower::forward`].
+    /// As [`Vit::forward`].
     pub fn states(&self, pixels: &Tensor<B>) -> Result<Vec<Tensor<B>>> {
         self.transformer.states(self.tokens(pixels)?)
     }
 
     fn pool(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
         let (n, width) = (x.shape()[0], self.config.transformer.width);
-        match self.config.pool {
-            VisionPool::Class => {
+        match &self.pool {
+            Pool::Class { proj, .. } => {
                 let class = x.narrow(0, 1)?.reshape(&[n, width])?;
-                self.proj.forward(&self.ln_post.forward(&class)?)
+                proj.forward(&self.ln_post.forward(&class)?)
             }
-            VisionPool::Cells { side } => {
+            Pool::Cells { side, proj } => {
                 let grid = self.config.grid();
                 let x = self.ln_post.forward(x)?.reshape(&[n, grid, grid, width])?;
                 let cells = x.avg_pool(grid / side)?;
-                self.proj
-                    .forward(&cells.reshape(&[n, side * side * width])?)
+                proj.forward(&cells.reshape(&[n, side * side * width])?)
             }
+            Pool::Map(head) => head.forward(&self.ln_post.forward(x)?),
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use crate::backend::Backend;
+use crate::config::{Scoring, VisionConfig};
 use crate::image::Preprocess;
 use crate::models::clip::Clip;
 use crate::tokens::Tokenizer;
@@ -17,7 +18,8 @@ const TEXT_BATCH: usize = 32;
 pub struct Scores {
     /// Cosine of the angle between picture and label, −1 to 1.
     pub cosine: Vec<f32>,
-    /// `softmax(exp(logit_scale) · cosine)`: of these labels, sums to 1.
+    /// As [`Classifier::scoring`] says: of these labels, which sums to 1
+    /// (CLIP), or of each label alone, which does not (SigLIP).
     pub probability: Vec<f32>,
 }
 
@@ -30,8 +32,8 @@ pub struct Labels {
 /// A model with what belongs to it.
 pub struct Classifier<B: Backend> {
     clip: Clip<B>,
-    tokenizer: Tokenizer,
-    preprocess: Preprocess,
+    tokenizer: Option<Tokenizer>,
+    preprocess: Option<Preprocess>,
     /// Embedding of each prompt so far, of length one.
     prompts: HashMap<String, Vec<f32>>,
 }
@@ -76,25 +78,35 @@ impl Labels {
 }
 
 impl<B: Backend> Classifier<B> {
-    /// Puts a model together with its tokenizer and preprocessing.
+    /// Puts a model together with its tokenizer and preprocessing; what goes
+    /// with a tower that is not there is not needed.
     ///
     /// # Errors
     /// Where they do not belong together.
-    pub fn new(clip: Clip<B>, tokenizer: Tokenizer, preprocess: Preprocess) -> Result<Self> {
+    pub fn new(
+        clip: Clip<B>,
+        tokenizer: impl Into<Option<Tokenizer>>,
+        preprocess: impl Into<Option<Preprocess>>,
+    ) -> Result<Self> {
+        let (tokenizer, preprocess) = (tokenizer.into(), preprocess.into());
         let config = clip.config();
-        if tokenizer.vocab_size() > config.text.vocab_size {
+        if let (Some(text), Some(tokenizer)) = (&config.text, &tokenizer)
+            && tokenizer.vocab_size() > text.vocab_size
+        {
             return Err(Error::Config(format!(
                 "tokenizer.json has {} tokens and the model {}; do the files belong together?",
                 tokenizer.vocab_size(),
-                config.text.vocab_size
+                text.vocab_size
             )));
         }
-        if preprocess.size() != config.vision.image_size {
+        let side = config.vision.as_ref().map(VisionConfig::image_size);
+        if let (Some(side), Some(preprocess)) = (side, &preprocess)
+            && preprocess.size() != side
+        {
             return Err(Error::Config(format!(
-                "preprocessing makes pictures of {} pixels and the model takes {}; do the files \
-                 belong together?",
-                preprocess.size(),
-                config.vision.image_size
+                "preprocessing makes pictures of {} pixels and the model takes {side}; do the \
+                 files belong together?",
+                preprocess.size()
             )));
         }
         Ok(Self {
@@ -111,13 +123,19 @@ impl<B: Backend> Classifier<B> {
     }
 
     /// Its tokenizer.
-    pub fn tokenizer(&self) -> &Tokenizer {
-        &self.tokenizer
+    ///
+    /// # Errors
+    /// Where there is no text tower.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer.as_ref().ok_or(Error::NoTower("text"))
     }
 
     /// Its preprocessing.
-    pub fn preprocess(&self) -> &Preprocess {
-        &self.preprocess
+    ///
+    /// # Errors
+    /// Where there is no image tower.
+    pub fn preprocess(&self) -> Result<&Preprocess> {
+        self.preprocess.as_ref().ok_or(Error::NoTower("image"))
     }
 
     /// Prepared pictures, one after the other → their embeddings, each of
@@ -142,9 +160,10 @@ impl<B: Backend> Classifier<B> {
                 new.push(text);
             }
         }
+        let tokenizer = self.tokenizer()?;
         let mut new = new
             .into_iter()
-            .map(|text| Ok((text, self.tokenizer.encode(text)?)))
+            .map(|text| Ok((text, tokenizer.encode(text)?)))
             .collect::<Result<Vec<_>>>()?;
         // Texts of like length together: a batch is as wide as its longest.
         new.sort_by_key(|(_, tokens)| tokens.ids.len());
@@ -193,23 +212,38 @@ impl<B: Backend> Classifier<B> {
         Ok(Labels { rows })
     }
 
+    /// What the probabilities mean.
+    pub fn scoring(&self) -> Scoring {
+        self.clip.config().scoring
+    }
+
     /// How well each label fits the picture with this embedding.
     pub fn scores(&self, image: &[f32], labels: &Labels) -> Scores {
-        scores(image, labels, self.clip.scale())
+        let cosine: Vec<f32> = labels.rows.iter().map(|row| dot(image, row)).collect();
+        let (scale, bias) = (self.clip.scale(), self.clip.bias());
+        Scores {
+            probability: match self.scoring() {
+                Scoring::Softmax => softmax(&cosine, scale),
+                Scoring::Sigmoid => sigmoid(&cosine, scale, bias),
+            },
+            cosine,
+        }
     }
 }
 
-/// See [`Classifier::scores`].
-fn scores(image: &[f32], labels: &Labels, scale: f32) -> Scores {
-    let cosine: Vec<f32> = labels.rows.iter().map(|row| dot(image, row)).collect();
+/// `softmax(scale · cosine)`.
+fn softmax(cosine: &[f32], scale: f32) -> Vec<f32> {
     let top = cosine.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut probability: Vec<f32> = cosine.iter().map(|c| ((c - top) * scale).exp()).collect();
     let sum: f32 = probability.iter().sum();
     probability.iter_mut().for_each(|p| *p /= sum);
-    Scores {
-        cosine,
-        probability,
-    }
+    probability
+}
+
+/// `sigmoid(scale · cosine + bias)`.
+fn sigmoid(cosine: &[f32], scale: f32, bias: f32) -> Vec<f32> {
+    let logits = cosine.iter().map(|c| c * scale + bias);
+    logits.map(|logit| 1.0 / (1.0 + (-logit).exp())).collect()
 }
 
 #[cfg(test)]
@@ -217,15 +251,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scores_are_a_softmax_of_scaled_cosines() {
-        let labels = Labels {
-            rows: vec![vec![1.0, 0.0], vec![0.0, 1.0]],
-        };
-        let scores = scores(&[0.6, 0.8], &labels, 10.0);
-        assert_eq!(scores.cosine, [0.6, 0.8]);
+    fn probabilities_of_clip_are_a_softmax_of_scaled_cosines() {
+        let probability = softmax(&[0.6, 0.8], 10.0);
         // 1 / (1 + e^2)
-        assert!((scores.probability[0] - 0.119_202_92).abs() < 1e-6);
-        assert!((scores.probability[1] - 0.880_797_1).abs() < 1e-6);
+        assert!((probability[0] - 0.119_202_92).abs() < 1e-6);
+        assert!((probability[1] - 0.880_797_1).abs() < 1e-6);
+    }
+
+    #[test]
+    fn probabilities_of_siglip_are_each_labels_own() {
+        let probability = sigmoid(&[0.1, 0.12, -1.0], 100.0, -10.0);
+        assert_eq!(probability[0], 0.5);
+        // 1 / (1 + e^-2)
+        assert!((probability[1] - 0.880_797_1).abs() < 1e-6);
+        assert_eq!(probability[2], 0.0);
     }
 
     #[test]

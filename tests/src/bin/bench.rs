@@ -141,7 +141,11 @@ fn machine() -> (String, String) {
 fn told(row: &Row) -> String {
     let each = |ms: f64| {
         let ms = ms / row.batch as f64;
-        let digits = if ms < 10.0 { 2 } else { usize::from(ms < 100.0) };
+        let digits = if ms < 10.0 {
+            2
+        } else {
+            usize::from(ms < 100.0)
+        };
         format!("{ms:.digits$}")
     };
     let (least, median, most) = (each(row.least), each(row.median), each(row.most));
@@ -208,7 +212,10 @@ fn markdown(outcome: &Outcome) -> String {
             let mb = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
             let (before, loaded, after) = (mb(before), mb(loaded), mb(after));
             let (model, device) = (&report.model, &report.device);
-            let _ = writeln!(out, "| {model} | {device} | {before} | {loaded} | {after} |");
+            let _ = writeln!(
+                out,
+                "| {model} | {device} | {before} | {loaded} | {after} |"
+            );
         }
     }
     out += "\n| file | size | gzip |\n| --- | ---: | ---: |\n";
@@ -239,7 +246,10 @@ async fn main() -> Result<()> {
     };
     let demo = root().join("www/demo/clip");
     for device in ["cpu", "gpu"] {
-        add(&format!("native demo {device}"), native(Some(&demo), device));
+        add(
+            &format!("native demo {device}"),
+            native(Some(&demo), device),
+        );
         add(&format!("native ViT-B/32 {device}"), native(None, device));
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

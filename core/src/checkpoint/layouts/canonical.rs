@@ -6,7 +6,11 @@ use super::parse;
 use crate::Result;
 use crate::config::ClipConfig;
 
-pub(super) const MARK: &str = "vision.positional_embedding";
+pub(super) const MARKS: &[&str] = &[
+    "vision.positional_embedding",
+    "vision.attnpool.positional_embedding",
+    "text.token_embedding",
+];
 pub(super) const MODEL_TYPE: &str = "plume_clip";
 
 pub(super) fn config(value: Value) -> Result<ClipConfig> {

@@ -3,12 +3,15 @@
 
 mod canonical;
 mod open_clip;
+mod timm;
 mod transformers;
 
 use serde_json::Value;
 
 use crate::config::ClipConfig;
 use crate::{Error, Result};
+
+pub use open_clip::openai_config;
 
 /// How a canonical tensor is made from those of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,9 +22,56 @@ pub enum Recipe {
     Concat(Vec<String>),
     /// A matrix stored the other way round.
     Transpose(String),
-    /// A patch convolution `[out, channels, height, width]`, as rows of
+    /// A convolution `[out, channels, height, width]`, as rows of
     /// `(height, width, channels)`.
     PatchRows(String),
+    /// Some of the equal parts that a tensor has along its first axis.
+    Parts {
+        /// The whole.
+        source: String,
+        /// The first part, and the one after the last.
+        parts: (usize, usize),
+        /// Parts of the whole.
+        of: usize,
+    },
+    /// The weight of a convolution (see [`Recipe::PatchRows`]) with the batch
+    /// norm after it folded in: `w · gain / √(variance + ε)`.
+    FoldedWeight {
+        /// The convolution's weight.
+        conv: String,
+        /// The norm, whose tensors are `weight`, `bias`, `running_mean` and
+        /// `running_var`.
+        norm: String,
+    },
+    /// The bias that folding leaves: `bias − mean · gain / √(variance + ε)`.
+    FoldedBias {
+        /// The norm.
+        norm: String,
+    },
+}
+
+impl Recipe {
+    /// The tensors of the file that are read.
+    pub fn sources(&self) -> Vec<String> {
+        let of_norm = |norm: &str, leaves: &[&str]| -> Vec<String> {
+            leaves.iter().map(|leaf| format!("{norm}.{leaf}")).collect()
+        };
+        match self {
+            Self::Take(source)
+            | Self::Transpose(source)
+            | Self::PatchRows(source)
+            | Self::Parts { source, .. } => vec![source.clone()],
+            Self::Concat(sources) => sources.clone(),
+            Self::FoldedWeight { conv, norm } => {
+                let mut sources = of_norm(norm, &["weight", "running_var"]);
+                sources.insert(0, conv.clone());
+                sources
+            }
+            Self::FoldedBias { norm } => {
+                of_norm(norm, &["weight", "bias", "running_mean", "running_var"])
+            }
+        }
+    }
 }
 
 /// A publisher's layout.
@@ -29,22 +79,29 @@ pub enum Recipe {
 pub enum Layout {
     /// Our own names: what `plume train` writes.
     Canonical,
-    /// Hugging Face transformers' `CLIPModel`.
+    /// Hugging Face transformers' `CLIPModel` and `SiglipModel`, and either
+    /// tower alone.
     Transformers,
     /// open_clip, which keeps OpenAI's names.
     OpenClip,
+    /// open_clip with timm's vision transformer for an image tower: SigLIP.
+    OpenClipTimm,
+    /// timm's names: an image tower alone.
+    Timm,
 }
 
 impl Layout {
     /// Recognises a layout by the tensors that a file has.
     pub fn detect(has: &dyn Fn(&str) -> bool) -> Option<Self> {
         [
-            (Self::Canonical, canonical::MARK),
-            (Self::Transformers, transformers::MARK),
-            (Self::OpenClip, open_clip::MARK),
+            (Self::Canonical, canonical::MARKS),
+            (Self::Transformers, transformers::MARKS),
+            (Self::OpenClipTimm, open_clip::TIMM_MARKS),
+            (Self::OpenClip, open_clip::MARKS),
+            (Self::Timm, timm::MARKS),
         ]
         .into_iter()
-        .find_map(|(layout, mark)| has(mark).then_some(layout))
+        .find_map(|(layout, marks)| marks.iter().any(|mark| has(mark)).then_some(layout))
     }
 
     /// How to make the tensor of this canonical name.
@@ -53,6 +110,8 @@ impl Layout {
             Self::Canonical => Recipe::Take(name.to_owned()),
             Self::Transformers => transformers::recipe(name),
             Self::OpenClip => open_clip::recipe(name),
+            Self::OpenClipTimm => open_clip::timm_recipe(name),
+            Self::Timm => timm::recipe("", name),
         }
     }
 
@@ -61,10 +120,30 @@ impl Layout {
         match self {
             Self::Canonical => false,
             Self::Transformers => source.ends_with(".position_ids"),
-            Self::OpenClip => matches!(
-                source,
-                "input_resolution" | "context_length" | "vocab_size" | "attn_mask"
-            ),
+            Self::OpenClip | Self::OpenClipTimm => {
+                source.ends_with(".num_batches_tracked")
+                    || matches!(
+                        source,
+                        "input_resolution" | "context_length" | "vocab_size" | "attn_mask"
+                    )
+            }
+            // The bias is 0: timm's classifier has one, CLIP's projection none.
+            Self::Timm => source.ends_with(".num_batches_tracked") || source == timm::ZEROS,
+        }
+    }
+
+    /// A tensor that the publisher adds and that CLIP does without: where the
+    /// file has it, it holds zeros, or the model is another one.
+    pub(super) fn zeros(self) -> Option<&'static str> {
+        (self == Self::Timm).then_some(timm::ZEROS)
+    }
+
+    /// Whose preparation of pictures goes with the weights.
+    pub fn family(self) -> crate::image::Family {
+        use crate::image::Family;
+        match self {
+            Self::Canonical | Self::Transformers => Family::Transformers,
+            Self::OpenClip | Self::OpenClipTimm | Self::Timm => Family::OpenClip,
         }
     }
 }
@@ -83,15 +162,18 @@ fn block(rest: &str) -> Option<(&str, &str)> {
 pub fn clip_config(json: &str) -> Result<ClipConfig> {
     let value: Value = serde_json::from_str(json)
         .map_err(|error| Error::Config(format!("config.json is not JSON: {error}")))?;
-    let model_type = value.get("model_type").and_then(Value::as_str);
-    let config = match model_type {
-        Some(canonical::MODEL_TYPE) => canonical::config(value)?,
-        Some("clip") => transformers::config(value)?,
+    let text = |key: &str| value.get(key).and_then(Value::as_str);
+    let config = match (text("model_type"), text("architecture")) {
+        (Some(canonical::MODEL_TYPE), _) => canonical::config(value)?,
+        (Some(kind), _) if transformers::MODEL_TYPES.contains(&kind) => {
+            transformers::config(&value, kind)?
+        }
         _ if value.get("model_cfg").is_some() => open_clip::config(value)?,
-        other => {
+        (None, Some(_)) => timm::config(value)?,
+        (other, _) => {
             return Err(Error::Config(format!(
-                "config.json describes {}; expected a CLIP (`\"model_type\": \"clip\"`) or \
-                 open_clip's `model_cfg`",
+                "config.json describes {}; expected a CLIP or SigLIP of transformers \
+                 (`\"model_type\": \"clip\"`), open_clip's `model_cfg` or timm's `architecture`",
                 other.map_or("no known model".into(), |name| format!("a `{name}` model"))
             )));
         }
@@ -111,9 +193,10 @@ fn activation(name: &str) -> Result<crate::backend::Activation> {
     match name {
         "quick_gelu" => Ok(Activation::QuickGelu),
         "gelu" => Ok(Activation::Gelu),
+        "gelu_pytorch_tanh" | "gelu_new" => Ok(Activation::GeluTanh),
         "relu" => Ok(Activation::Relu),
         other => Err(Error::Config(format!(
-            "activation `{other}` is unknown; expected quick_gelu, gelu or relu"
+            "activation `{other}` is unknown; expected quick_gelu, gelu, gelu_pytorch_tanh or relu"
         ))),
     }
 }

@@ -1,4 +1,5 @@
-//! Hugging Face transformers: `modeling_clip.py`, `configuration_clip.py`.
+//! Hugging Face transformers: `modeling_clip.py`, `modeling_siglip.py` and
+//! their configurations.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -6,10 +7,14 @@ use serde_json::Value;
 use super::{Recipe, activation, block, parse};
 use crate::Result;
 use crate::config::{
-    ClipConfig, StemConfig, TextConfig, TransformerConfig, VisionConfig, VisionPool,
+    ClipConfig, Scoring, StemConfig, TextConfig, TextPool, TransformerConfig, VisionConfig,
+    VisionPool, VitConfig,
 };
 
-pub(super) const MARK: &str = "vision_model.embeddings.class_embedding";
+pub(super) const MARKS: &[&str] = &[
+    "vision_model.embeddings.patch_embedding.weight",
+    "text_model.embeddings.token_embedding.weight",
+];
 
 pub(super) fn recipe(name: &str) -> Recipe {
     let (tower, rest) = name.split_once('.').unwrap_or((name, ""));
@@ -30,6 +35,9 @@ pub(super) fn recipe(name: &str) -> Recipe {
             .replace("c_proj", "fc2");
         return Recipe::Take(format!("{layer}.{part}"));
     }
+    if let Some(part) = name.strip_prefix("vision.map.") {
+        return map_head(part);
+    }
     let norms = [
         ("vision.ln_pre.", "vision_model.pre_layrnorm."),
         ("vision.ln_post.", "vision_model.post_layernorm."),
@@ -44,37 +52,51 @@ pub(super) fn recipe(name: &str) -> Recipe {
         "vision.stem.conv1.weight" => {
             return Recipe::PatchRows("vision_model.embeddings.patch_embedding.weight".into());
         }
-        "vision.class_embedding" => MARK,
+        "vision.stem.conv1.bias" => "vision_model.embeddings.patch_embedding.bias",
+        "vision.class_embedding" => "vision_model.embeddings.class_embedding",
         "vision.positional_embedding" => "vision_model.embeddings.position_embedding.weight",
         "vision.proj" => "visual_projection.weight",
         "text.token_embedding" => "text_model.embeddings.token_embedding.weight",
         "text.positional_embedding" => "text_model.embeddings.position_embedding.weight",
         "text.projection" => "text_projection.weight",
+        "text.projection.weight" => "text_model.head.weight",
+        "text.projection.bias" => "text_model.head.bias",
         other => other,
     };
     Recipe::Take(source.into())
 }
 
-/// `CLIPConfig` with its defaults (ViT-B/32).
-#[derive(Deserialize)]
-#[serde(default)]
-struct Clip {
-    projection_dim: usize,
-    vision_config: Tower,
-    text_config: Tower,
-}
-
-impl Default for Clip {
-    fn default() -> Self {
-        Self {
-            projection_dim: 512,
-            vision_config: Tower::default(),
-            text_config: Tower::default(),
+/// A tensor of SigLIP's pooling head, whose attention is PyTorch's own.
+fn map_head(part: &str) -> Recipe {
+    let head = "vision_model.head";
+    for (ours, parts) in [("attn.q.", (0, 1)), ("attn.kv.", (1, 3))] {
+        if let Some(leaf) = part.strip_prefix(ours) {
+            return Recipe::Parts {
+                source: format!("{head}.attention.in_proj_{leaf}"),
+                parts,
+                of: 3,
+            };
         }
     }
+    let part = part
+        .replace("attn.out", "attention.out_proj")
+        .replace("norm.", "layernorm.")
+        .replace("c_fc", "fc1")
+        .replace("c_proj", "fc2");
+    Recipe::Take(format!("{head}.{part}"))
 }
 
-/// Both towers' keys; what is absent has a default that differs by tower.
+/// The models that are read: both towers, or one.
+pub(super) const MODEL_TYPES: &[&str] = &[
+    "clip",
+    "clip_vision_model",
+    "clip_text_model",
+    "siglip",
+    "siglip_vision_model",
+    "siglip_text_model",
+];
+
+/// The keys of a tower; what is absent has a default that differs by tower.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Tower {
@@ -88,39 +110,130 @@ struct Tower {
     patch_size: Option<usize>,
     max_position_embeddings: Option<usize>,
     vocab_size: Option<usize>,
+    projection_size: Option<usize>,
 }
 
-impl Tower {
-    fn transformer(&self, width: usize, heads: usize) -> Result<TransformerConfig> {
+/// What the two families leave unsaid: the defaults of `configuration_clip.py`
+/// (ViT-B/32) and `configuration_siglip.py` (ViT-B/16).
+struct Family {
+    siglip: bool,
+    activation: &'static str,
+    eps: f32,
+    patch: usize,
+    /// Width and heads of the text tower.
+    text: (usize, usize),
+    context: usize,
+    vocab_size: usize,
+}
+
+const CLIP: Family = Family {
+    siglip: false,
+    activation: "quick_gelu",
+    eps: 1e-5,
+    patch: 32,
+    text: (512, 8),
+    context: 77,
+    vocab_size: 49408,
+};
+
+const SIGLIP: Family = Family {
+    siglip: true,
+    activation: "gelu_pytorch_tanh",
+    eps: 1e-6,
+    patch: 16,
+    text: (768, 12),
+    context: 64,
+    vocab_size: 32000,
+};
+
+impl Family {
+    fn transformer(&self, tower: &Tower, width: usize, heads: usize) -> Result<TransformerConfig> {
         Ok(TransformerConfig {
-            width: self.hidden_size.unwrap_or(width),
-            layers: self.num_hidden_layers.unwrap_or(12),
-            heads: self.num_attention_heads.unwrap_or(heads),
-            mlp_width: self.intermediate_size.unwrap_or(4 * width),
-            activation: activation(self.hidden_act.as_deref().unwrap_or("quick_gelu"))?,
-            layer_norm_eps: self.layer_norm_eps.unwrap_or(1e-5),
+            width: tower.hidden_size.unwrap_or(width),
+            layers: tower.num_hidden_layers.unwrap_or(12),
+            heads: tower.num_attention_heads.unwrap_or(heads),
+            mlp_width: tower.intermediate_size.unwrap_or(4 * width),
+            activation: activation(tower.hidden_act.as_deref().unwrap_or(self.activation))?,
+            layer_norm_eps: tower.layer_norm_eps.unwrap_or(self.eps),
+        })
+    }
+
+    fn vision(&self, tower: &Tower) -> Result<VisionConfig> {
+        Ok(VisionConfig::Vit(VitConfig {
+            image_size: tower.image_size.unwrap_or(224),
+            stem: StemConfig::Patch {
+                size: tower.patch_size.unwrap_or(self.patch),
+                bias: self.siglip,
+            },
+            transformer: self.transformer(tower, 768, 12)?,
+            pool: if self.siglip {
+                VisionPool::Map
+            } else {
+                VisionPool::Class
+            },
+            ln_pre: !self.siglip,
+        }))
+    }
+
+    fn text(&self, tower: &Tower) -> Result<TextConfig> {
+        let (width, heads) = self.text;
+        Ok(TextConfig {
+            context: tower.max_position_embeddings.unwrap_or(self.context),
+            vocab_size: tower.vocab_size.unwrap_or(self.vocab_size),
+            transformer: self.transformer(tower, width, heads)?,
+            causal: !self.siglip,
+            pool: if self.siglip {
+                TextPool::Last
+            } else {
+                TextPool::Eot
+            },
+            proj_bias: self.siglip,
         })
     }
 }
 
-pub(super) fn config(value: Value) -> Result<ClipConfig> {
-    let clip: Clip = parse(value)?;
-    let (vision, text) = (clip.vision_config, clip.text_config);
+/// The part of a configuration that is a tower's: `NAME_config`, overridden by
+/// `NAME_config_dict` where an old file has it.
+fn tower(value: &Value, name: &str) -> Result<Tower> {
+    let mut merged = serde_json::Map::new();
+    for key in [format!("{name}_config"), format!("{name}_config_dict")] {
+        if let Some(Value::Object(map)) = value.get(&key) {
+            merged.extend(map.clone());
+        }
+    }
+    parse(Value::Object(merged))
+}
+
+pub(super) fn config(value: &Value, model_type: &str) -> Result<ClipConfig> {
+    let family = if model_type.starts_with("siglip") {
+        &SIGLIP
+    } else {
+        &CLIP
+    };
+    let (vision, text) = match model_type.split_once('_') {
+        None => (Some(tower(value, "vision")?), Some(tower(value, "text")?)),
+        Some((_, "vision_model")) => (Some(parse(value.clone())?), None),
+        Some(_) => (None, Some(parse(value.clone())?)),
+    };
+    let vision_config = vision.as_ref().map(|tower| family.vision(tower));
+    let text_config = text.as_ref().map(|tower| family.text(tower));
+    let stated = value.get("projection_dim").and_then(Value::as_u64);
+    let embed_dim = match (family.siglip, &vision, &text) {
+        (false, ..) => stated.map_or(512, |n| n as usize),
+        (true, Some(vision), _) => vision.hidden_size.unwrap_or(768),
+        (true, None, text) => text
+            .as_ref()
+            .and_then(|text| text.projection_size.or(text.hidden_size))
+            .unwrap_or(768),
+    };
     Ok(ClipConfig {
-        embed_dim: clip.projection_dim,
-        vision: VisionConfig {
-            image_size: vision.image_size.unwrap_or(224),
-            stem: StemConfig::Patch {
-                size: vision.patch_size.unwrap_or(32),
-            },
-            transformer: vision.transformer(768, 12)?,
-            pool: VisionPool::Class,
-        },
-        text: TextConfig {
-            context: text.max_position_embeddings.unwrap_or(77),
-            vocab_size: text.vocab_size.unwrap_or(49408),
-            transformer: text.transformer(512, 8)?,
-            causal: true,
+        embed_dim,
+        vision: vision_config.transpose()?,
+        text: text_config.transpose()?,
+        scoring: if family.siglip {
+            Scoring::Sigmoid
+        } else {
+            Scoring::Softmax
         },
     })
 }

@@ -2,6 +2,7 @@ const NONE: u32 = 0u;
 const GELU: u32 = 1u;
 const QUICK_GELU: u32 = 2u;
 const RELU: u32 = 3u;
+const GELU_TANH: u32 = 4u;
 
 // x · Φ(x); the error function by Abramowitz and Stegun 7.1.26, error < 1.5e-7.
 fn gelu(x: f32) -> f32 {
@@ -17,6 +18,11 @@ fn activate(x: f32, activation: u32) -> f32 {
     case GELU: { return gelu(x); }
     // Far below zero the exponential would overflow; the product is 0 there.
     case QUICK_GELU: { return x / (1.0 + exp(min(-1.702 * x, 80.0))); }
+    // x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³))), written with a sigmoid.
+    case GELU_TANH: {
+      let inner = 1.5957691 * (x + 0.044715 * x * x * x);
+      return x / (1.0 + exp(min(-inner, 80.0)));
+    }
     case RELU: { return max(x, 0.0); }
     default: { return x; }
   }

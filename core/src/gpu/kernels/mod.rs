@@ -51,6 +51,7 @@ pub(super) fn code(activation: Option<crate::backend::Activation>) -> u32 {
         Some(Activation::Gelu) => 1,
         Some(Activation::QuickGelu) => 2,
         Some(Activation::Relu) => 3,
+        Some(Activation::GeluTanh) => 4,
     }
 }
 

@@ -1,0 +1,91 @@
+"""One model of a published size with random weights, and what open_clip (or, for
+SigLIP's own layout, transformers) computes with it: for `tests/tests/nightly.rs`,
+which runs this and compares. The files are large and not kept.
+
+usage: python tests/golden/full_size.py NAME OUT      (NAME: as in `MODELS`)
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import open_clip
+import torch
+from safetensors.torch import save_file
+from transformers import SiglipConfig, SiglipModel
+
+from make_clip import randomize
+from make_names import SIGLIP, TINYCLIP, tinyclip
+
+torch.set_grad_enabled(False)
+
+OPENAI = {"RN50": "RN50", "RN101": "RN101", "RN50x4": "RN50x4", "RN50x16": "RN50x16",
+          "RN50x64": "RN50x64", "ViT-B/32": "ViT-B-32", "ViT-B/16": "ViT-B-16",
+          "ViT-L/14": "ViT-L-14", "ViT-L/14@336px": "ViT-L-14-336"}
+OPEN_CLIP = {name: f"{config}-quickgelu" for name, config in OPENAI.items()} | {
+    name: name for name in ("ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-H-14")}
+MODELS = [*OPEN_CLIP, *TINYCLIP, *SIGLIP]
+
+
+def settle(model, seed):
+    """Batch norms as training leaves them: with the statistics of what reaches
+    them, so that 60 layers neither blow up nor fade."""
+    randomize(model, seed, 2.6593)
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.train()
+        norm.momentum = None  # the mean of what is seen
+        norm.reset_running_stats()
+    if norms:
+        side = model.visual.image_size
+        side = side[0] if isinstance(side, tuple) else side
+        generator = torch.Generator().manual_seed(seed + 2)
+        model.encode_image(torch.randn(2, 3, side, side, generator=generator))
+        model.eval()
+
+
+def siglip(name, generator):
+    """Model, configuration, texts and place of their end."""
+    vision, text = SIGLIP[name]
+    config = {"vision_config": vision, "text_config": text}
+    model = SiglipModel(SiglipConfig(**config)).eval()
+    randomize(model, 1, 2.0)
+    ids = torch.ones(1, 64, dtype=torch.int64)
+    ids[0, :9] = torch.randint(3, 32000, (9,), generator=generator)
+    return model, {"model_type": "siglip"} | config, ids, 9
+
+
+def clip(name, generator):
+    config = tinyclip(name) if name in TINYCLIP else open_clip.get_model_config(OPEN_CLIP[name])
+    model = open_clip.CLIP(**config).eval()
+    settle(model, 1)
+    ids = torch.zeros(1, 77, dtype=torch.int64)
+    ids[0, 0], ids[0, 10] = 49406, 49407
+    ids[0, 1:10] = torch.randint(1, 49000, (9,), generator=generator)
+    return model, {"model_cfg": config}, ids, 10
+
+
+def main():
+    name, out = sys.argv[1], Path(sys.argv[2])
+    out.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator().manual_seed(2)
+    if name in SIGLIP:
+        model, config, ids, eot = siglip(name, generator)
+        side, files = model.config.vision_config.image_size, ("model.safetensors", "config.json")
+        encode = model.get_image_features, model.get_text_features
+    else:
+        model, config, ids, eot = clip(name, generator)
+        side = config["model_cfg"]["vision_cfg"]["image_size"]
+        files = "open_clip_model.safetensors", "open_clip_config.json"
+        encode = model.encode_image, model.encode_text
+    pixels = torch.randn(1, 3, side, side, generator=generator)
+    image, text = encode[0](pixels), encode[1](ids)
+    save_file({key: t.contiguous() for key, t in model.state_dict().items()}, out / files[0])
+    (out / files[1]).write_text(json.dumps(config))
+    save_file({"pixels": pixels, "input_ids": ids[:, :eot + 1].to(torch.int32).contiguous(),
+               "image_embeds": image, "text_embeds": text}, out / "io.safetensors")
+    print(f"{name}: image std {image.std():.3f}, text std {text.std():.3f}")
+
+
+if __name__ == "__main__":
+    main()
