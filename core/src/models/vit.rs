@@ -68,7 +68,7 @@ enum Pool<B: Backend> {
         side: usize,
         proj: Linear<B>,
     },
-    Map(MapHead<B>),
+    Map(Box<MapHead<B>>),
 }
 
 impl<B: Backend> Pool<B> {
@@ -87,7 +87,10 @@ impl<B: Backend> Pool<B> {
                 side,
                 proj: proj(side * side * width)?,
             },
-            VisionPool::Map => Self::Map(MapHead::load(&scope.child("map"), &config.transformer)?),
+            VisionPool::Map => {
+                let head = MapHead::load(&scope.child("map"), &config.transformer)?;
+                Self::Map(Box::new(head))
+            }
         })
     }
 }
