@@ -51,12 +51,12 @@ pub(super) fn Camera(close: impl Fn() + Copy + Send + Sync + 'static) -> impl In
             match given {
                 Ok(given) => {
                     let given: MediaStream = given.unchecked_into();
+                    video.set_src_object(Some(&given));
                     // Closed before the person had allowed it: off again.
-                    if let Some(late) = stream.try_set_value(Some(given.clone())) {
+                    if let Some(late) = stream.try_set_value(Some(given)) {
                         late.iter().for_each(turn_off);
                         return;
                     }
-                    video.set_src_object(Some(&given));
                     let _ = video.play();
                 }
                 Err(_) => problem.set(Some(
