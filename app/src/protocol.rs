@@ -8,6 +8,9 @@ use wasm_bindgen::JsValue;
 /// A picture, by the page's count.
 pub type PictureId = u32;
 
+/// A wish to load a model, by the page's count.
+pub type RequestId = u32;
+
 /// What computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Device {
@@ -25,6 +28,8 @@ pub enum Command {
     /// Load a model: the person's own where the payload is a list of files,
     /// else the one that is served with the page.
     Load {
+        /// Told back with the answer.
+        request: RequestId,
         /// What computes.
         device: Device,
     },
@@ -113,9 +118,16 @@ pub enum Event {
         total: f64,
     },
     /// A model can be used.
-    Loaded(Loaded),
+    Loaded {
+        /// The wish that this answers.
+        request: RequestId,
+        /// What it is.
+        loaded: Loaded,
+    },
     /// A model cannot be used; load the one before again.
     LoadFailed {
+        /// The wish that this answers.
+        request: RequestId,
         /// Why, and what to do.
         message: String,
     },

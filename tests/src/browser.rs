@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use thirtyfour::prelude::*;
+use xtask::serve::Server;
 
 /// How long anything may take, on a slow machine in software.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -56,12 +57,36 @@ pub fn page() -> Option<PathBuf> {
     Some(dist)
 }
 
+/// Serves the page as a static host would, below a path.
+///
+/// # Panics
+/// Where no port can be had.
+pub fn serve(dist: &Path) -> Server {
+    match Server::start(dist, 0, "/some/where/") {
+        Ok(server) => server,
+        Err(error) => panic!("{error:#}"),
+    }
+}
+
+/// A sample drawing that comes with the page.
+pub fn sample(name: &str) -> PathBuf {
+    crate::root().join("www/demo/samples").join(name)
+}
+
 impl Browser {
     /// Starts one with WebGPU in software.
     ///
     /// # Errors
     /// Where driver or browser do not start.
     pub async fn start() -> Result<Self> {
+        Self::with(&[]).await
+    }
+
+    /// As [`Browser::start`], with further arguments for the browser.
+    ///
+    /// # Errors
+    /// Where driver or browser do not start.
+    pub async fn with(more: &[&str]) -> Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let process = Command::new("chromedriver")
             .arg(format!("--port={port}"))
@@ -77,7 +102,10 @@ impl Browser {
             "--enable-unsafe-webgpu",
             "--use-webgpu-adapter=swiftshader",
             "--window-size=1280,900",
-        ] {
+        ]
+        .iter()
+        .chain(more)
+        {
             capabilities.add_arg(argument)?;
         }
         let begun = Instant::now();

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use plume_tests::browser::{Browser, page};
+use plume_tests::browser::{Browser, page, sample, serve};
 use plume_tests::{root, shared};
 use serde_json::Value;
 use tokio::sync::Mutex;
@@ -23,14 +23,6 @@ const TEMPLATES: [&str; 4] = [
     "a sketch of a {}",
     "this is a {}",
 ];
-
-fn serve(dist: &Path) -> Server {
-    Server::start(dist, 0, "/some/where/").unwrap()
-}
-
-fn sample(name: &str) -> PathBuf {
-    root().join("www/demo/samples").join(name)
-}
 
 /// `(label, cosine, probability)` by `plume classify --json`.
 fn by_the_command_line(

@@ -14,6 +14,12 @@ use super::client;
 use super::store::store;
 use super::web::{document, window};
 
+fn turn_off(stream: &MediaStream) {
+    for track in stream.get_tracks().iter() {
+        track.unchecked_into::<MediaStreamTrack>().stop();
+    }
+}
+
 /// The camera, live, with a button to take the picture.
 #[component]
 pub(super) fn Camera(close: impl Fn() + Copy + Send + Sync + 'static) -> impl IntoView {
@@ -21,13 +27,11 @@ pub(super) fn Camera(close: impl Fn() + Copy + Send + Sync + 'static) -> impl In
     let dialog: NodeRef<Dialog> = NodeRef::new();
     let video: NodeRef<Video> = NodeRef::new();
     let problem = RwSignal::new(None::<&'static str>);
+    // There is a picture to take.
+    let live = RwSignal::new(false);
     let stream = StoredValue::new_local(None::<MediaStream>);
     let stop = move || {
-        if let Some(stream) = stream.get_value() {
-            for track in stream.get_tracks().iter() {
-                track.unchecked_into::<MediaStreamTrack>().stop();
-            }
-        }
+        stream.get_value().iter().for_each(turn_off);
         close();
     };
     Effect::new(move |_| {
@@ -48,7 +52,11 @@ pub(super) fn Camera(close: impl Fn() + Copy + Send + Sync + 'static) -> impl In
                 Ok(given) => {
                     let given: MediaStream = given.unchecked_into();
                     video.set_src_object(Some(&given));
-                    stream.set_value(Some(given));
+                    // Closed before the person had allowed it: off again.
+                    if let Some(late) = stream.try_set_value(Some(given)) {
+                        late.iter().for_each(turn_off);
+                        return;
+                    }
                     let _ = video.play();
                 }
                 Err(_) => problem.set(Some(
@@ -81,10 +89,10 @@ pub(super) fn Camera(close: impl Fn() + Copy + Send + Sync + 'static) -> impl In
     };
     view! {
         <dialog class="camera" node_ref=dialog aria-label="Camera" on:close=move |_| stop()>
-            <video node_ref=video playsinline muted></video>
+            <video node_ref=video playsinline muted on:loadeddata=move |_| live.set(true)></video>
             {move || problem.get().map(|text| view! { <p class="state failed" role="alert">{text}</p> })}
             <div class="row">
-                <button type="button" disabled=move || problem.get().is_some() on:click=snap>"Take the picture"</button>
+                <button type="button" id="take-picture" disabled=move || !live.get() on:click=snap>"Take the picture"</button>
                 <button type="button" class="quiet" on:click=move |_| stop()>"Close"</button>
             </div>
         </dialog>

@@ -10,10 +10,23 @@ use wasm_bindgen::prelude::*;
 use web_sys::{Blob, File, MessageEvent, Worker};
 
 use super::store::{CLIP_THRESHOLD, DEMO_THRESHOLD, Model, Picture, Status, Store, ranked};
-use crate::protocol::{Command, Device, Event, Loaded, PictureId, pack, unpack};
+use crate::protocol::{Command, Device, Event, Loaded, PictureId, RequestId, pack, unpack};
 
 /// Files of the person's own model; none means the demo.
 type Files = Option<js_sys::Array>;
+
+/// What stands between the page and the model that the person wants. Only the
+/// last wish counts: what the worker says of an earlier one is passed over.
+#[derive(Default)]
+enum Loading {
+    /// Nothing is being loaded.
+    #[default]
+    Idle,
+    /// To be asked for as soon as there is a worker.
+    Wanted(Files),
+    /// Asked for, under this number.
+    Asked(RequestId, Files),
+}
 
 #[derive(Default)]
 struct Client {
@@ -21,11 +34,38 @@ struct Client {
     blobs: BTreeMap<PictureId, Blob>,
     /// The model that last worked.
     model: Files,
-    /// The model that is being loaded.
-    trying: Option<Files>,
+    loading: Loading,
     next: PictureId,
+    next_request: RequestId,
     /// Crashes since something was last computed.
     crashes: u32,
+    /// Devices lost since the person last chose what computes.
+    losses: u32,
+}
+
+impl Client {
+    /// The files of a request that has been answered; none where another one
+    /// has taken its place.
+    fn answered(&mut self, request: RequestId) -> Option<Files> {
+        match std::mem::take(&mut self.loading) {
+            Loading::Asked(last, files) if last == request => Some(files),
+            other => {
+                self.loading = other;
+                None
+            }
+        }
+    }
+
+    /// A request for what is wanted, or for the model that last worked.
+    fn ask(&mut self) -> (RequestId, Files) {
+        let files = match std::mem::take(&mut self.loading) {
+            Loading::Idle => self.model.clone(),
+            Loading::Wanted(files) | Loading::Asked(_, files) => files,
+        };
+        self.next_request += 1;
+        self.loading = Loading::Asked(self.next_request, files.clone());
+        (self.next_request, files)
+    }
 }
 
 thread_local! {
@@ -91,7 +131,8 @@ fn crashed(store: Store, message: &str) {
             stop(&worker);
         }
         client.crashes += 1;
-        (client.trying.is_some(), client.crashes)
+        let loading = !matches!(client.loading, Loading::Idle);
+        (loading, client.crashes)
     });
     for picture in store.pictures.get_untracked() {
         if picture.status.get_untracked() == Status::Busy && !loading {
@@ -111,7 +152,7 @@ fn crashed(store: Store, message: &str) {
         "for what was being computed; it can be tried again below. Everything else is kept."
     };
     store.error.set(Some(format!("{why} {undone}")));
-    CLIENT.with_borrow_mut(|client| client.trying = None);
+    CLIENT.with_borrow_mut(|client| client.loading = Loading::Idle);
     start(store);
 }
 
@@ -122,13 +163,19 @@ fn receive(store: Store, event: Event) {
             let part = if total > 0.0 { done / total } else { 0.0 };
             store.model.set(Model::Loading(part));
         }
-        Event::Loaded(loaded) => loaded_one(store, loaded),
-        Event::LoadFailed { message } => {
-            let other = CLIENT.with_borrow_mut(|client| {
-                let trying = client.trying.take();
-                trying.is_some_and(|files| files != client.model)
-            });
-            if other {
+        Event::Loaded { request, loaded } => {
+            let files = CLIENT.with_borrow_mut(|client| client.answered(request));
+            if let Some(files) = files {
+                CLIENT.with_borrow_mut(|client| client.model = files);
+                loaded_one(store, loaded);
+            }
+        }
+        Event::LoadFailed { request, message } => {
+            let files = CLIENT.with_borrow_mut(|client| client.answered(request));
+            let Some(files) = files else {
+                return;
+            };
+            if CLIENT.with_borrow(|client| files != client.model) {
                 store.error.set(Some(message));
                 load(store);
             } else {
@@ -171,10 +218,26 @@ fn receive(store: Store, event: Event) {
                 picture.status.set(Status::Cancelled);
             }
         }
-        Event::DeviceLost { message } => store.model.set(Model::Lost(message)),
+        Event::DeviceLost { message } => lost(store, message),
         Event::Crashed { message } => crashed(store, &message),
         Event::Report { json } => store.report.set(json),
     }
+}
+
+/// The graphics processor is gone. It is opened again once; the next time the
+/// person chooses what computes.
+fn lost(store: Store, message: String) {
+    let losses = CLIENT.with_borrow_mut(|client| {
+        client.losses += 1;
+        client.losses
+    });
+    if losses > 1 {
+        store.model.set(Model::Lost(message));
+        return;
+    }
+    let again = "It is opened again now. Everything computed so far is kept.";
+    store.error.set(Some(format!("{message}. {again}")));
+    load(store);
 }
 
 /// Tells one result by name and many by their number, so that a screen reader
@@ -189,11 +252,6 @@ fn announce(store: Store, text: String) {
 }
 
 fn loaded_one(store: Store, loaded: Loaded) {
-    CLIENT.with_borrow_mut(|client| {
-        if let Some(files) = client.trying.take() {
-            client.model = files;
-        }
-    });
     store
         .announcement
         .set(format!("{} is ready, on {}", loaded.name, loaded.device));
@@ -219,18 +277,15 @@ fn loaded_one(store: Store, loaded: Loaded) {
 fn load(store: Store) {
     store.model.set(Model::Loading(0.0));
     let device = store.device.get_untracked();
-    let files = CLIENT.with_borrow_mut(|client| {
-        let model = client.model.clone();
-        client.trying.get_or_insert(model).clone()
-    });
+    let (request, files) = CLIENT.with_borrow_mut(Client::ask);
     let payload = files.map_or(JsValue::NULL, JsValue::from);
-    send(&Command::Load { device }, &payload);
+    send(&Command::Load { request, device }, &payload);
 }
 
 /// Loads the person's own model; none means the demo again.
 pub(super) fn load_own(store: Store, files: Option<&[File]>) {
     let files = files.map(|files| files.iter().collect::<js_sys::Array>());
-    CLIENT.with_borrow_mut(|client| client.trying = Some(files));
+    CLIENT.with_borrow_mut(|client| client.loading = Loading::Wanted(files));
     go(store);
 }
 
@@ -242,6 +297,7 @@ pub(super) fn choose(store: Store, device: Device) {
 
 /// Loads, with a new worker where the one before is gone.
 fn go(store: Store) {
+    CLIENT.with_borrow_mut(|client| client.losses = 0);
     let gone = matches!(store.model.get_untracked(), Model::Lost(_));
     if gone || CLIENT.with_borrow(|client| client.worker.is_none()) {
         CLIENT.with_borrow_mut(|client| client.crashes = 0);

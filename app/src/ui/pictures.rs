@@ -53,7 +53,7 @@ pub(super) fn Pictures() -> impl IntoView {
                     "Folder"
                     <input id="folder-input" class="unseen" type="file" multiple node_ref=folder aria-label="Choose a folder of pictures" on:change=move |_| taken(folder)/>
                 </label>
-                <button type="button" class="quiet" on:click=move |_| camera.set(true)>
+                <button type="button" class="quiet" id="camera" on:click=move |_| camera.set(true)>
                     {icon("M4 8h3l2-3h6l2 3h3v11H4zM12 10a3.5 3.5 0 1 0 0 7 3.5 3.5 0 0 0 0-7z")}
                     "Camera"
                 </button>

@@ -14,7 +14,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::spawn_local;
 use web_sys::{Blob, DedicatedWorkerGlobalScope, MessageEvent};
 
-use crate::protocol::{Command, Event, PictureId, Scores, Timings, pack, unpack};
+use crate::protocol::{Command, Device, Event, Loaded, PictureId, Scores, Timings, pack, unpack};
 use files::ModelFiles;
 use session::Session;
 
@@ -91,11 +91,12 @@ fn receive(shared: &Shared, command: Command, payload: JsValue) {
                 .inbox
                 .retain(|(command, _)| !matches!(command, Command::Picture { .. }));
         }
-        // Only the last labels count.
-        Command::Labels { .. } => {
+        // Only the last labels count, and the last model.
+        Command::Labels { .. } | Command::Load { .. } => {
+            let kind = std::mem::discriminant(&command);
             worker
                 .inbox
-                .retain(|(command, _)| !matches!(command, Command::Labels { .. }));
+                .retain(|(waiting, _)| std::mem::discriminant(waiting) != kind);
             worker.inbox.push_back((command, payload));
         }
         _ => worker.inbox.push_back((command, payload)),
@@ -115,7 +116,13 @@ async fn work(shared: Shared) {
             return;
         };
         match command {
-            Command::Load { device } => load(&shared, device, &payload).await,
+            Command::Load { request, device } => {
+                let done = load(&shared, device, &payload).await;
+                post(&match done {
+                    Ok(loaded) => Event::Loaded { request, loaded },
+                    Err(message) => Event::LoadFailed { request, message },
+                });
+            }
             Command::Labels { labels, templates } => {
                 {
                     let mut worker = shared.borrow_mut();
@@ -139,27 +146,19 @@ fn report(json: String) {
     post(&Event::Report { json });
 }
 
-async fn load(shared: &Shared, device: crate::protocol::Device, payload: &JsValue) {
-    let loaded = match ModelFiles::open(payload).await {
-        Ok(files) => {
-            // The one before makes room; the page loads it again if this fails.
-            {
-                let mut worker = shared.borrow_mut();
-                worker.session = None;
-                worker.pictures.clear();
-            }
-            let loaded = Session::load(device, files).await;
-            loaded.map_err(|error| error.to_string())
-        }
-        Err(message) => Err(message),
-    };
-    match loaded {
-        Ok((session, loaded)) => {
-            shared.borrow_mut().session = Some(session);
-            post(&Event::Loaded(loaded));
-        }
-        Err(message) => post(&Event::LoadFailed { message }),
+/// Puts a model in the place of the one before.
+async fn load(shared: &Shared, device: Device, payload: &JsValue) -> Result<Loaded, String> {
+    let files = ModelFiles::open(payload).await?;
+    // The one before makes room; the page loads it again if this fails.
+    {
+        let mut worker = shared.borrow_mut();
+        worker.session = None;
+        worker.pictures.clear();
     }
+    let loaded = Session::load(device, files).await;
+    let (session, loaded) = loaded.map_err(|error| error.to_string())?;
+    shared.borrow_mut().session = Some(session);
+    Ok(loaded)
 }
 
 /// Takes the session out for the time of a job, so that nothing is borrowed
