@@ -187,6 +187,12 @@ pub trait Backend: Clone + 'static {
     /// A `[rows, cols]` matrix in its stored precision.
     type Weight: Clone;
 
+    /// Whether `linear` rounds activations to 8 bits where the weight is
+    /// quantised, so that its result is only near the exact one.
+    fn rounds_activations(&self) -> bool {
+        false
+    }
+
     /// Copies activations to the device.
     fn upload(&self, data: &[f32]) -> Result<Self::Buffer>;
     /// Copies indices to the device.

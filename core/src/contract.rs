@@ -5,6 +5,7 @@
 use half::f16;
 
 use crate::backend::{Activation, Backend, Mask, WeightData};
+use crate::quant::Quantization;
 use crate::tensor::{After, Tensor, Weight, attention};
 use crate::{Error, Result};
 
@@ -95,6 +96,7 @@ pub async fn run<B: Backend>(backend: &B, thin: bool) -> Result<Vec<Outcome>> {
     };
     suite.dirty().await?;
     suite.linear().await?;
+    suite.quantized().await?;
     suite.norms().await?;
     suite.pointwise().await?;
     suite.attention().await?;
@@ -211,6 +213,58 @@ impl<B: Backend> Suite<'_, B> {
                 }
                 let name = format!("linear {rows}×{inner}→{cols} half {half} {activation:?}");
                 self.check(name, &got, &want, 2e-6).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `linear` and `embed` with weights in blocks, against the same weights
+    /// taken out of their blocks.
+    async fn quantized(&mut self) -> Result<()> {
+        // Steps of 1/127 in the activations, against weights as large as they
+        // are: what integer products cost.
+        let tolerance = if self.backend.rounds_activations() {
+            6e-3
+        } else {
+            2e-6
+        };
+        for kind in [Quantization::Q8_0, Quantization::Q4_0] {
+            for (i, &inner) in [32, 64, 96, 256, 288].iter().enumerate() {
+                for (j, &rows) in [1, 3, 17, 65].iter().enumerate() {
+                    let out = [65, 16, 1, 130][(i + j) % 4];
+                    let blocks = kind.quantize(&numbers(out * inner, 2));
+                    let w64 = wide(&kind.dequantize(&blocks));
+                    let data = WeightData::Quantized(kind, blocks);
+                    let weight = self.backend.weight("contract", data, out, inner)?;
+                    let w = Weight::new(weight, out, inner);
+
+                    let (x, x64) = self.tensor(&[rows, inner], 1)?;
+                    let (bias, b64) = self.tensor(&[out], 3)?;
+                    let after = After {
+                        bias: Some(&bias),
+                        ..After::default()
+                    };
+                    let want: Vec<f64> = x64
+                        .chunks(inner)
+                        .flat_map(|x| {
+                            let columns = w64.chunks(inner).zip(&b64);
+                            columns.map(move |(w, b)| {
+                                let dot: f64 = x.iter().zip(w).map(|(x, w)| x * w).sum();
+                                dot + b
+                            })
+                        })
+                        .collect();
+                    let name = format!("linear {rows}×{inner}→{out} {kind:?}");
+                    self.check(name, &x.linear(&w, &after)?, &want, tolerance)
+                        .await?;
+
+                    let ids: Vec<u32> = (0..rows as u32).map(|i| i * 7 % out as u32).collect();
+                    let row = |&id: &u32| &w64[id as usize * inner..(id as usize + 1) * inner];
+                    let want: Vec<f64> = ids.iter().flat_map(row).copied().collect();
+                    let got = w.embed(self.backend, &ids)?;
+                    let name = format!("embed {rows} of {out}×{inner} {kind:?}");
+                    self.check(name, &got, &want, 0.0).await?;
+                }
             }
         }
         Ok(())

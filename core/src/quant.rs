@@ -25,6 +25,15 @@ impl Quantization {
         }
     }
 
+    /// Bytes of a `[rows, cols]` matrix, where its rows are whole blocks.
+    pub fn bytes_of(self, rows: usize, cols: usize) -> Option<usize> {
+        if !cols.is_multiple_of(BLOCK) {
+            return None;
+        }
+        rows.checked_mul(cols / BLOCK)?
+            .checked_mul(self.block_bytes())
+    }
+
     /// Whole blocks → their weights.
     pub fn dequantize(self, bytes: &[u8]) -> Vec<f32> {
         let mut out = Vec::with_capacity(bytes.len() / self.block_bytes() * BLOCK);

@@ -6,12 +6,15 @@
 //! training.
 
 mod math;
+mod matrix;
 mod ops;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor, Var};
+
+pub use matrix::Matrix;
 
 use crate::Result;
 use crate::backend::{
@@ -99,7 +102,11 @@ fn split_heads(band: &Columns<'_, Tensor>, rows: usize, dims: &AttentionDims) ->
 impl Backend for Candle {
     type Buffer = Tensor;
     type Ids = Tensor;
-    type Weight = Tensor;
+    type Weight = Matrix;
+
+    fn rounds_activations(&self) -> bool {
+        true
+    }
 
     fn upload(&self, data: &[f32]) -> Result<Tensor> {
         Ok(Tensor::from_slice(data, data.len(), &Device::Cpu)?)
@@ -113,8 +120,17 @@ impl Backend for Candle {
         self.keep(name, data, shape)
     }
 
-    fn weight(&self, name: &str, data: WeightData, rows: usize, cols: usize) -> Result<Tensor> {
-        self.keep(name, data.into_f32(), &[rows, cols])
+    fn weight(&self, name: &str, data: WeightData, rows: usize, cols: usize) -> Result<Matrix> {
+        match (&self.training, data) {
+            (None, WeightData::Quantized(kind, bytes)) => {
+                Matrix::quantized(kind, bytes, rows, cols)
+            }
+            (_, data) => Ok(Matrix::Dense(self.keep(
+                name,
+                data.into_f32(),
+                &[rows, cols],
+            )?)),
+        }
     }
 
     async fn read(&self, buffer: &Tensor, len: usize) -> Result<Vec<f32>> {
@@ -129,11 +145,11 @@ impl Backend for Candle {
         &self,
         x: &Tensor,
         rows: usize,
-        w: &Tensor,
+        w: &Matrix,
         (out, inner): (usize, usize),
         epilogue: Epilogue<'_, Tensor>,
     ) -> Result<Tensor> {
-        let mut y = x.reshape((rows, inner))?.matmul(&w.t()?)?;
+        let mut y = w.product(&x.reshape((rows, inner))?)?;
         let residual = match epilogue.residual {
             Some(residual) => Some(residual.reshape((rows, out))?),
             None => None,
@@ -239,12 +255,12 @@ impl Backend for Candle {
 
     fn embed(
         &self,
-        table: &Tensor,
+        table: &Matrix,
         _rows_cols: (usize, usize),
         ids: &Tensor,
         _n: usize,
     ) -> Result<Tensor> {
-        Ok(table.index_select(ids, 0)?)
+        table.rows(ids)
     }
 
     fn gather(
