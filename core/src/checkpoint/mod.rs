@@ -4,11 +4,18 @@
 //! structs. A [`Source`] answers: a [`Checkpoint`] (a file and the layout its
 //! publisher chose) or [`Init`] (random numbers to start training from).
 
+mod blueprint;
+mod file;
 mod fold;
+pub mod gguf;
 mod init;
 mod inventory;
 pub mod layouts;
+mod packed;
+#[cfg(not(target_arch = "wasm32"))]
+mod pickle;
 mod safetensors;
+mod shards;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -16,10 +23,17 @@ use std::collections::BTreeSet;
 use fold::BatchNorm;
 use half::f16;
 
+pub use blueprint::{Asked, Blueprint, Role};
+pub use file::{Stored, TensorFile};
+pub use gguf::Gguf;
 pub use init::Init;
 pub use inventory::inventory;
 pub use layouts::{Layout, Recipe, clip_config, openai_config};
+pub use packed::Packed;
+#[cfg(not(target_arch = "wasm32"))]
+pub use pickle::Pickle;
 pub use safetensors::{Bytes, SafeTensors};
+pub use shards::{Shards, shard_names};
 
 use crate::backend::{Backend, WeightData};
 use crate::config::ClipConfig;
@@ -109,9 +123,51 @@ impl<'a, B: Backend> Scope<'a, B> {
 
 /// A published file, seen through its layout.
 pub struct Checkpoint {
-    file: SafeTensors,
+    file: Box<dyn TensorFile>,
     layout: Layout,
+    packed: Option<Packed>,
     used: RefCell<BTreeSet<String>>,
+}
+
+/// Recognises a format by what a file begins with; safetensors has no mark.
+fn open_file(bytes: Box<dyn Bytes>) -> Result<(Box<dyn TensorFile>, Option<Packed>)> {
+    let mut mark = [0; 4];
+    if bytes.len() >= 4 {
+        mark.copy_from_slice(&bytes.read(0, 4)?);
+    }
+    match mark {
+        gguf::MAGIC => {
+            let file = Gguf::open(bytes)?;
+            let packed = Packed::read(&file)?;
+            Ok((Box::new(file), Some(packed)))
+        }
+        PICKLE => open_pickle(bytes),
+        OLD_PICKLE => Err(Error::Checkpoint(
+            "this file was saved by PyTorch before version 1.6 (or in its old format): expected \
+             a zip archive; load it with torch and save it again with torch.save"
+                .into(),
+        )),
+        _ => Ok((Box::new(SafeTensors::open(bytes)?), None)),
+    }
+}
+
+/// What the zip archives of PyTorch begin with.
+const PICKLE: [u8; 4] = *b"PK\x03\x04";
+/// What PyTorch wrote before: a pickle of a magic number.
+const OLD_PICKLE: [u8; 4] = [0x80, 2, 0x8a, 10];
+
+#[cfg(not(target_arch = "wasm32"))]
+fn open_pickle(bytes: Box<dyn Bytes>) -> Result<(Box<dyn TensorFile>, Option<Packed>)> {
+    Ok((Box::new(Pickle::open(bytes)?), None))
+}
+
+#[cfg(target_arch = "wasm32")]
+fn open_pickle(_: Box<dyn Bytes>) -> Result<(Box<dyn TensorFile>, Option<Packed>)> {
+    Err(Error::Checkpoint(
+        "this is a file of PyTorch's, which the page does not read: make a GGUF file of it with \
+         `plume pack` and drop that"
+            .into(),
+    ))
 }
 
 impl Checkpoint {
@@ -120,7 +176,19 @@ impl Checkpoint {
     /// # Errors
     /// Where the file is damaged or of another architecture.
     pub fn open(bytes: Box<dyn Bytes>) -> Result<Self> {
-        let file = SafeTensors::open(bytes)?;
+        let (file, packed) = open_file(bytes)?;
+        Self::of(file, packed)
+    }
+
+    /// As [`Checkpoint::open`], for weights in several files beside an index.
+    ///
+    /// # Errors
+    /// As [`Shards::open`], and where the model is of another architecture.
+    pub fn open_shards(index: &str, files: Vec<(String, Box<dyn Bytes>)>) -> Result<Self> {
+        Self::of(Box::new(Shards::open(index, files)?), None)
+    }
+
+    fn of(file: Box<dyn TensorFile>, packed: Option<Packed>) -> Result<Self> {
         let layout = Layout::detect(&|name| file.shape(name).is_some()).ok_or_else(|| {
             let some: Vec<_> = file.names().take(3).collect();
             Error::Checkpoint(format!(
@@ -132,6 +200,7 @@ impl Checkpoint {
         let checkpoint = Self {
             file,
             layout,
+            packed,
             used: RefCell::default(),
         };
         checkpoint.check_zeros()?;
@@ -180,6 +249,33 @@ impl Checkpoint {
     /// The layout of the file.
     pub fn layout(&self) -> Layout {
         self.layout
+    }
+
+    /// What a packed file says beside its weights.
+    pub fn packed(&self) -> Option<&Packed> {
+        self.packed.as_ref()
+    }
+
+    /// The file itself, by its own names.
+    pub fn file(&self) -> &dyn TensorFile {
+        self.file.as_ref()
+    }
+
+    /// Holds the file against the tensors that a model asks for, without
+    /// reading weights: names of the file that are missing, and those that
+    /// nothing asks for.
+    pub fn compare<'a>(&self, asked: impl Iterator<Item = &'a str>) -> (Vec<String>, Vec<String>) {
+        let mut sources = BTreeSet::new();
+        for name in asked {
+            sources.extend(self.layout.recipe(name).sources());
+        }
+        let missing = sources
+            .iter()
+            .filter(|name| self.file.shape(name).is_none());
+        let missing = missing.cloned().collect();
+        let names = self.file.names();
+        let left_over = names.filter(|name| !sources.contains(*name) && !self.layout.ignores(name));
+        (missing, left_over.map(str::to_owned).collect())
     }
 
     /// Tensors of the file that nothing has read: none after a whole load,

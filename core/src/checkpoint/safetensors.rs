@@ -4,6 +4,7 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
+use super::file::{Stored, TensorFile, cut_short, numbers};
 use crate::backend::WeightData;
 use crate::{Error, Result};
 
@@ -86,22 +87,26 @@ impl SafeTensors {
             start,
         })
     }
+}
 
-    /// The tensors' names, in order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(String::as_str)
+impl TensorFile for SafeTensors {
+    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.names.iter().map(String::as_str))
     }
 
-    /// The shape of a tensor, if the file has it.
-    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+    fn shape(&self, name: &str) -> Option<&[usize]> {
         self.metadata.info(name).map(|info| info.shape.as_slice())
     }
 
-    /// Reads one tensor.
-    ///
-    /// # Errors
-    /// Where it is missing, of a type that is no weight, or unreadable.
-    pub fn read(&self, name: &str) -> Result<WeightData> {
+    fn stored(&self, name: &str) -> Option<Stored> {
+        self.metadata.info(name).map(|info| Stored {
+            shape: info.shape.clone(),
+            dtype: format!("{:?}", info.dtype),
+            bytes: (info.data_offsets.1 - info.data_offsets.0) as u64,
+        })
+    }
+
+    fn read(&self, name: &str) -> Result<WeightData> {
         let info = self
             .metadata
             .info(name)
@@ -123,15 +128,4 @@ impl SafeTensors {
             }
         })
     }
-}
-
-fn cut_short(whole: u64, promised: u64) -> Error {
-    Error::Checkpoint(format!(
-        "the file is cut short: it has {whole} bytes and its header promises {promised}; \
-         download or copy it again"
-    ))
-}
-
-fn numbers<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
-    bytes.as_chunks::<N>().0.iter().map(|&b| read(b)).collect()
 }

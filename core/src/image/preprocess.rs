@@ -1,6 +1,7 @@
 //! From a picture to what an image tower takes, as the checkpoint's own
 //! configuration says.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::resize::{Window, resize};
@@ -9,7 +10,8 @@ use crate::config::{ClipConfig, Scoring};
 
 /// Whose arithmetic a checkpoint was published with: they round the margin of
 /// the centre crop differently.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Family {
     /// transformers: rounded down.
     Transformers,
@@ -18,7 +20,8 @@ pub enum Family {
 }
 
 /// How the picture is brought to size before the crop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Resize {
     /// The shorter side becomes this long, the longer in proportion.
     Shortest(usize),
@@ -39,8 +42,30 @@ pub struct Preprocess {
     family: Family,
     /// Value of the margin where the crop is larger than the picture.
     fill: u8,
+    table: Table,
+}
+
+/// From bytes to prepared numbers.
+#[derive(Clone, Debug, PartialEq)]
+struct Table {
+    factor: f64,
+    mean: [f64; 3],
+    std: [f64; 3],
     /// `[byte][channel]` → prepared number.
-    table: Vec<[f32; 3]>,
+    numbers: Vec<[f32; 3]>,
+}
+
+/// A [`Preprocess`] with every choice written down: what packed models carry.
+#[derive(Serialize, Deserialize)]
+struct Explicit {
+    size: usize,
+    resize: Resize,
+    filter: Filter,
+    family: Family,
+    fill: u8,
+    factor: f64,
+    mean: [f64; 3],
+    std: [f64; 3],
 }
 
 /// CLIP's own (OpenAI's `clip.py`).
@@ -90,8 +115,8 @@ impl Preprocess {
         }
     }
 
-    /// Reads a `preprocessor_config.json` (transformers), the `pretrained_cfg`
-    /// of timm's `config.json` or the
+    /// Reads what [`Preprocess::to_json`] wrote, a `preprocessor_config.json`
+    /// (transformers), the `pretrained_cfg` of timm's `config.json` or the
     /// `preprocess_cfg` of an `open_clip_config.json`. `image_size` is the
     /// model's, for configurations that leave it out.
     ///
@@ -100,7 +125,19 @@ impl Preprocess {
     pub fn from_json(json: &str, image_size: usize) -> Result<Self, ImageError> {
         let value: Value = serde_json::from_str(json)
             .map_err(|error| ImageError::Config(format!("it is not JSON: {error}")))?;
-        if value.get("model_cfg").is_some() {
+        if value.get("family").is_some() {
+            let explicit = serde_json::from_value(value);
+            let explicit: Explicit =
+                explicit.map_err(|error| ImageError::Config(error.to_string()))?;
+            checked(Self {
+                size: explicit.size,
+                resize: explicit.resize,
+                filter: explicit.filter,
+                family: explicit.family,
+                fill: explicit.fill,
+                table: table(explicit.factor, explicit.mean, explicit.std),
+            })
+        } else if value.get("model_cfg").is_some() {
             let empty = Value::Null;
             open_clip(value.get("preprocess_cfg").unwrap_or(&empty), image_size)
         } else if let Some(pretrained) = value.get("pretrained_cfg") {
@@ -108,6 +145,20 @@ impl Preprocess {
         } else {
             transformers(&value, image_size)
         }
+    }
+
+    /// Every choice written down, for [`Preprocess::from_json`] to read.
+    pub fn to_json(&self) -> Value {
+        serde_json::json!(Explicit {
+            size: self.size,
+            resize: self.resize,
+            filter: self.filter,
+            family: self.family,
+            fill: self.fill,
+            factor: self.table.factor,
+            mean: self.table.mean,
+            std: self.table.std,
+        })
     }
 
     /// Side of the prepared picture in pixels.
@@ -175,20 +226,28 @@ impl Preprocess {
         let mut out = Vec::with_capacity(pixels.len());
         for pixel in pixels.as_chunks::<3>().0 {
             let channels = pixel.iter().enumerate();
-            out.extend(channels.map(|(channel, &byte)| self.table[usize::from(byte)][channel]));
+            out.extend(
+                channels.map(|(channel, &byte)| self.table.numbers[usize::from(byte)][channel]),
+            );
         }
         out
     }
 }
 
 /// `(byte · factor − mean) / std` in the precision of the references.
-fn table(factor: f64, mean: [f64; 3], std: [f64; 3]) -> Vec<[f32; 3]> {
-    (0..256u32)
-        .map(|byte| {
-            let value = (f64::from(byte) * factor) as f32;
-            [0, 1, 2].map(|channel| (value - mean[channel] as f32) / std[channel] as f32)
-        })
-        .collect()
+fn table(factor: f64, mean: [f64; 3], std: [f64; 3]) -> Table {
+    let number = |byte: u32, channel: usize| {
+        let value = (f64::from(byte) * factor) as f32;
+        (value - mean[channel] as f32) / std[channel] as f32
+    };
+    Table {
+        factor,
+        mean,
+        std,
+        numbers: (0..256)
+            .map(|byte| [0, 1, 2].map(|channel| number(byte, channel)))
+            .collect(),
+    }
 }
 
 fn flag(value: &Value, key: &str) -> bool {
