@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use plume_core::backend::Backend;
-use plume_core::checkpoint::{Bytes, Checkpoint, clip_config};
+use plume_core::checkpoint::{
+    Bytes, Checkpoint, Layout, Packed, clip_config, gguf, openai_config, shard_names,
+};
 use plume_core::config::ClipConfig;
 use plume_core::image::Preprocess;
 use plume_core::models::clip::Clip;
@@ -54,36 +56,73 @@ impl Bytes for OnDisk {
 pub struct ModelFiles {
     directory: PathBuf,
     weights: PathBuf,
+    /// Instead of the one beside the weights.
+    tokenizer: Option<PathBuf>,
+    /// What a packed file says of itself; it needs no other.
+    packed: Option<Packed>,
 }
 
 /// Names that weights are published under, the first found is taken.
-const WEIGHTS: &[&str] = &["model.safetensors", "open_clip_model.safetensors"];
+const WEIGHTS: &[&str] = &[
+    "model.safetensors",
+    "open_clip_model.safetensors",
+    "model.safetensors.index.json",
+    "open_clip_model.safetensors.index.json",
+    "model.gguf",
+    "pytorch_model.bin",
+    "open_clip_pytorch_model.bin",
+];
 /// Names that configurations are published under.
 const CONFIGS: &[&str] = &["config.json", "open_clip_config.json"];
+/// The end of the name of an index of several files.
+const INDEX: &str = ".safetensors.index.json";
 
 impl ModelFiles {
     /// A directory, or a weights file whose directory holds the rest.
     ///
     /// # Errors
-    /// Where there are no weights.
+    /// Where there are no weights, or a packed file is damaged.
     pub fn find(model: &Path) -> Result<Self> {
-        if model.is_file() {
-            let directory = model.parent().unwrap_or(Path::new("")).to_owned();
-            let weights = model.to_owned();
-            return Ok(Self { directory, weights });
-        }
-        if !model.is_dir() {
+        let (directory, weights) = if model.is_file() {
+            let directory = model.parent().unwrap_or(Path::new(""));
+            (directory.to_owned(), model.to_owned())
+        } else if model.is_dir() {
+            let found = WEIGHTS
+                .iter()
+                .map(|name| model.join(name))
+                .find(|p| p.is_file());
+            let Some(weights) = found else {
+                bail!("{} holds no {}", model.display(), WEIGHTS.join(" or "));
+            };
+            (model.to_owned(), weights)
+        } else {
             bail!("no model at {}", model.display());
-        }
-        let found = WEIGHTS
-            .iter()
-            .map(|name| model.join(name))
-            .find(|p| p.is_file());
-        let Some(weights) = found else {
-            bail!("{} holds no {}", model.display(), WEIGHTS.join(" or "));
         };
-        let directory = model.to_owned();
-        Ok(Self { directory, weights })
+        let mut files = Self {
+            directory,
+            weights,
+            tokenizer: None,
+            packed: None,
+        };
+        let file = OnDisk::open(&files.weights)?;
+        if file.len >= 4 && file.read(0, 4)? == gguf::MAGIC {
+            files.packed = files.checkpoint()?.packed().cloned();
+        }
+        Ok(files)
+    }
+
+    /// The same with another tokenizer.
+    pub fn with_tokenizer(self, path: PathBuf) -> Self {
+        Self {
+            tokenizer: Some(path),
+            ..self
+        }
+    }
+
+    /// A name for the model: its directory's.
+    pub fn name(&self) -> Option<String> {
+        let directory = std::path::absolute(&self.directory).ok()?;
+        Some(directory.file_name()?.to_string_lossy().into_owned())
     }
 
     fn read(&self, names: &[&str]) -> Result<String> {
@@ -107,9 +146,26 @@ impl ModelFiles {
     /// Where the file is missing or no tokenizer of CLIP or SigLIP.
     pub fn tokenizer(&self, context: usize) -> Result<Tokenizer> {
         Ok(Tokenizer::from_json(
-            self.read(&["tokenizer.json"])?.as_bytes(),
+            self.tokenizer_json()?.as_bytes(),
             context,
         )?)
+    }
+
+    /// The text of the tokenizer's file.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn tokenizer_json(&self) -> Result<String> {
+        if let Some(path) = &self.tokenizer {
+            return std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read {}", path.display()));
+        }
+        match &self.packed {
+            None => self.read(&["tokenizer.json"]),
+            Some(packed) => packed.tokenizer.clone().with_context(|| {
+                format!("{} was packed without a tokenizer", self.weights.display())
+            }),
+        }
     }
 
     /// The sizes.
@@ -117,7 +173,23 @@ impl ModelFiles {
     /// # Errors
     /// Where the file is missing or of another architecture.
     pub fn config(&self) -> Result<ClipConfig> {
-        Ok(clip_config(&self.read(CONFIGS)?)?)
+        if let Some(packed) = &self.packed {
+            return Ok(clip_config(&packed.config.to_string())?);
+        }
+        match self.read(CONFIGS) {
+            Ok(json) => Ok(clip_config(&json)?),
+            Err(missing) => {
+                // OpenAI's archives come alone, and their shapes say it all.
+                let checkpoint = self.checkpoint()?;
+                let file = checkpoint.file();
+                match (checkpoint.layout(), file.format()) {
+                    (Layout::OpenClip, "PyTorch") => {
+                        Ok(openai_config(&|name| file.shape(name).map(<[usize]>::to_vec))?)
+                    }
+                    _ => Err(missing),
+                }
+            }
+        }
     }
 
     /// The preparation of pictures.
@@ -125,14 +197,10 @@ impl ModelFiles {
     /// # Errors
     /// Where the configuration cannot be followed.
     pub fn preprocess(&self) -> Result<Preprocess> {
-        let json = self
-            .read(&["preprocessor_config.json", "open_clip_config.json"])
-            .ok();
-        let json = json.or_else(|| {
-            // timm writes it into the one file that it has.
-            let json = self.read(&["config.json"]).ok();
-            json.filter(|json| json.contains("\"pretrained_cfg\""))
-        });
+        let json = match &self.packed {
+            Some(packed) => packed.preprocess.as_ref().map(ToString::to_string),
+            None => self.preprocess_json(),
+        };
         let family = self.checkpoint()?.layout().family();
         Ok(Preprocess::of_model(
             json.as_deref(),
@@ -141,13 +209,35 @@ impl ModelFiles {
         )?)
     }
 
+    fn preprocess_json(&self) -> Option<String> {
+        let files = ["preprocessor_config.json", "open_clip_config.json"];
+        self.read(&files).ok().or_else(|| {
+            // timm writes it into the one file that it has.
+            let json = self.read(&["config.json"]).ok();
+            json.filter(|json| json.contains("\"pretrained_cfg\""))
+        })
+    }
+
     /// The weights.
     ///
     /// # Errors
     /// Where the file is damaged or of another architecture.
     pub fn checkpoint(&self) -> Result<Checkpoint> {
+        let context = || self.weights.display().to_string();
+        if context().ends_with(INDEX) {
+            let index = std::fs::read_to_string(&self.weights).with_context(context)?;
+            let mut files = Vec::<(String, Box<dyn Bytes>)>::new();
+            for name in shard_names(&index).with_context(context)? {
+                // One that is missing is told by the checkpoint.
+                let path = self.directory.join(&name);
+                if path.is_file() {
+                    files.push((name, Box::new(OnDisk::open(&path)?)));
+                }
+            }
+            return Checkpoint::open_shards(&index, files).with_context(context);
+        }
         let bytes = OnDisk::open(&self.weights)?;
-        Checkpoint::open(Box::new(bytes)).with_context(|| format!("{}", self.weights.display()))
+        Checkpoint::open(Box::new(bytes)).with_context(context)
     }
 
     /// Everything, on a device.

@@ -28,6 +28,16 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     None
 }
 
+/// The command, which lies beside the tests.
+///
+/// # Panics
+/// Where the tests lie nowhere.
+pub fn plume() -> PathBuf {
+    let here = std::env::current_exe().expect("a test knows where it lies");
+    let folder = here.ancestors().nth(2).expect("tests lie in deps");
+    folder.join("plume")
+}
+
 /// The graphics processor, in software if need be. Where there is none the
 /// test says so, and fails if `PLUME_REQUIRE_GPU` is set.
 ///

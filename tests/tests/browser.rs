@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use plume_tests::browser::{Browser, page, sample, serve};
-use plume_tests::{root, shared};
+use plume_tests::{plume, root, shared};
 use serde_json::Value;
 use tokio::sync::Mutex;
 use xtask::serve::Server;
@@ -62,12 +62,6 @@ fn by_the_command_line(
             )
         })
         .collect()
-}
-
-/// The command, which lies beside the tests.
-fn plume() -> PathBuf {
-    let here = std::env::current_exe().unwrap();
-    here.parent().unwrap().parent().unwrap().join("plume")
 }
 
 fn same(page: &[(String, f32, f32)], command: &[(String, f32, f32)]) {

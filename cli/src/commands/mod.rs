@@ -3,9 +3,12 @@
 mod bench;
 mod classify;
 mod embed;
+mod inspect;
+mod pack;
 mod preprocess;
 mod tokenize;
 mod train;
+mod verify;
 mod world;
 
 use std::future::Future;
@@ -31,6 +34,12 @@ pub enum Command {
     Tokenize(tokenize::Tokenize),
     /// Write what an image tower is given for a picture.
     Preprocess(preprocess::Preprocess),
+    /// Make one GGUF file of a model.
+    Pack(pack::Pack),
+    /// Say what a model file holds.
+    Inspect(inspect::Inspect),
+    /// Check that a model gives here what it should.
+    Verify(verify::Verify),
     /// Train a model from scratch.
     Train(train::Train),
     /// Measure how long a model takes.
@@ -50,6 +59,9 @@ impl Command {
             Self::Embed(command) => command.run(),
             Self::Tokenize(command) => command.run(),
             Self::Preprocess(command) => command.run(),
+            Self::Pack(command) => command.run(),
+            Self::Inspect(command) => command.run(),
+            Self::Verify(command) => command.run(),
             Self::Train(command) => command.run(),
             Self::Bench(command) => command.run(),
             Self::World(command) => command.run(),
@@ -70,7 +82,8 @@ pub enum Device {
 #[derive(clap::Args)]
 pub struct ModelArguments {
     /// Directory of config.json, model.safetensors, tokenizer.json and
-    /// preprocessor_config.json, or the weights file inside one.
+    /// preprocessor_config.json, or the weights file inside one, or a GGUF
+    /// file of `plume pack`.
     #[arg(long, value_name = "DIR_OR_FILE")]
     pub model: PathBuf,
     /// What computes.

@@ -16,6 +16,9 @@ pub struct Stored {
 
 /// Named tensors, read one at a time.
 pub trait TensorFile {
+    /// The name of the format.
+    fn format(&self) -> &'static str;
+
     /// The tensors' names, in order.
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_>;
 

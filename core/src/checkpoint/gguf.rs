@@ -449,6 +449,10 @@ impl Gguf {
 }
 
 impl TensorFile for Gguf {
+    fn format(&self) -> &'static str {
+        "GGUF"
+    }
+
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
         Box::new(self.tensors.keys().map(String::as_str))
     }
@@ -501,7 +505,6 @@ pub struct Plan {
 pub struct Writer<W: Write> {
     out: W,
     planned: std::vec::IntoIter<Plan>,
-    total: u64,
 }
 
 fn failed(error: &std::io::Error) -> Error {
@@ -552,13 +555,7 @@ impl<W: Write> Writer<W> {
         Ok(Self {
             out,
             planned: planned.into_iter(),
-            total: header.len() as u64 + offset,
         })
-    }
-
-    /// Bytes of the whole file.
-    pub fn total(&self) -> u64 {
-        self.total
     }
 
     /// Writes the next tensor of the plan, converted to what is planned.

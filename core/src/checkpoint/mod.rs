@@ -11,6 +11,7 @@ pub mod gguf;
 mod init;
 mod inventory;
 pub mod layouts;
+mod pack;
 mod packed;
 #[cfg(not(target_arch = "wasm32"))]
 mod pickle;
@@ -29,6 +30,7 @@ pub use gguf::Gguf;
 pub use init::Init;
 pub use inventory::inventory;
 pub use layouts::{Layout, Recipe, clip_config, openai_config};
+pub use pack::{Precision, pack};
 pub use packed::Packed;
 #[cfg(not(target_arch = "wasm32"))]
 pub use pickle::Pickle;

@@ -747,6 +747,10 @@ impl Info {
 }
 
 impl TensorFile for Pickle {
+    fn format(&self) -> &'static str {
+        "PyTorch"
+    }
+
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
         Box::new(self.tensors.keys().map(String::as_str))
     }

@@ -90,6 +90,10 @@ impl SafeTensors {
 }
 
 impl TensorFile for SafeTensors {
+    fn format(&self) -> &'static str {
+        "safetensors"
+    }
+
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
         Box::new(self.names.iter().map(String::as_str))
     }

@@ -90,6 +90,10 @@ impl Shards {
 }
 
 impl TensorFile for Shards {
+    fn format(&self) -> &'static str {
+        "safetensors, sharded"
+    }
+
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
         Box::new(self.places.keys().map(String::as_str))
     }

@@ -1,0 +1,138 @@
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use plume_core::checkpoint::{Blueprint, Packed, Precision, pack};
+use plume_core::models::clip::Clip;
+
+use super::print;
+use crate::model::ModelFiles;
+
+/// Make one GGUF file of a model: weights, configuration, tokenizer and
+/// preparation of pictures.
+///
+/// One tensor is in memory at a time. The file is used like any other model:
+/// `plume classify --model model.gguf`, or dropped on the page.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+What is stored in --dtype are the matrices. Norms, biases and positions stay in f32, and matrices
+whose rows are no multiple of 32 in f16. Compared with f32, q8_0 is a quarter of the size and q4_0
+an eighth.")]
+pub struct Pack {
+    /// Directory of a model, or its weights: safetensors (whole, or the index
+    /// of several), PyTorch's .bin and .pt, GGUF.
+    #[arg(long, value_name = "DIR_OR_FILE")]
+    from: PathBuf,
+    /// The file to write.
+    #[arg(long, value_name = "FILE.gguf")]
+    to: PathBuf,
+    /// What matrices are stored as.
+    #[arg(long, value_enum, default_value = "f16")]
+    dtype: Dtype,
+    /// The tokenizer.json, where it does not lie beside the weights.
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+    /// A name for people. Without it: that of the directory.
+    #[arg(long)]
+    name: Option<String>,
+    /// The licence of the weights, as an SPDX expression.
+    #[arg(long)]
+    license: Option<String>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Dtype {
+    F32,
+    F16,
+    #[value(name = "q8_0")]
+    Q8,
+    #[value(name = "q4_0")]
+    Q4,
+}
+
+impl Dtype {
+    fn precision(self) -> Precision {
+        match self {
+            Self::F32 => Precision::F32,
+            Self::F16 => Precision::F16,
+            Self::Q8 => Precision::Q8_0,
+            Self::Q4 => Precision::Q4_0,
+        }
+    }
+}
+
+impl Pack {
+    pub(super) fn run(self) -> Result<()> {
+        let mut files = ModelFiles::find(&self.from)?;
+        if let Some(tokenizer) = self.tokenizer {
+            files = files.with_tokenizer(tokenizer);
+        }
+        let config = files.config()?;
+        let checkpoint = files.checkpoint()?;
+        let asked = Blueprint::of(|device, source| Clip::load(device, &config, source))?;
+        let (missing, _) = checkpoint.compare(asked.iter().map(|asked| asked.name.as_str()));
+        if let Some(first) = missing.first() {
+            bail!(
+                "{} of the model's tensors are missing, `{first}` first: is this file whole, and \
+                 does its configuration belong to it?",
+                missing.len()
+            );
+        }
+        // Held against the model here, so that whoever loads the file need not fear.
+        files.tokenizer(config.text.context)?;
+        let before = checkpoint.packed().cloned().unwrap_or_default();
+        let packed = Packed {
+            config: config.to_json(),
+            preprocess: Some(files.preprocess()?.to_json()),
+            tokenizer: Some(files.tokenizer_json()?),
+            name: self.name.or(before.name).or_else(|| files.name()),
+            license: self.license.or(before.license),
+        };
+
+        let bar = ProgressBar::new(asked.len() as u64);
+        bar.set_style(ProgressStyle::with_template(
+            "{pos}/{len} tensors {wide_bar} {eta}",
+        )?);
+        // A file that is there under its name is whole.
+        let part = part_of(&self.to);
+        let out =
+            File::create(&part).with_context(|| format!("cannot write {}", part.display()))?;
+        let precision = self.dtype.precision();
+        let progress = |done| bar.set_position(done as u64);
+        let written = pack(
+            BufWriter::new(out),
+            &packed,
+            &asked,
+            &checkpoint,
+            precision,
+            progress,
+        );
+        let done = written.map_err(anyhow::Error::from).and_then(|mut out| {
+            out.flush()?;
+            std::fs::rename(&part, &self.to)?;
+            Ok(())
+        });
+        bar.finish_and_clear();
+        if let Err(error) = done {
+            // What went wrong matters more than what is left of it.
+            let _ = std::fs::remove_file(&part);
+            return Err(error.context(format!("cannot write {}", self.to.display())));
+        }
+        let bytes = std::fs::metadata(&self.to)?.len();
+        print(&format!(
+            "{}: {} tensors, {:.1} MB",
+            self.to.display(),
+            asked.len(),
+            bytes as f64 / 1e6
+        ))
+    }
+}
+
+/// Where a file lies until it is whole.
+fn part_of(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    path.with_file_name(name)
+}

@@ -1,0 +1,79 @@
+//! Packing: any source of weights → one GGUF file, one tensor at a time.
+
+use std::io::Write;
+
+use super::blueprint::{Asked, Role};
+use super::gguf::{Dtype, Plan, Writer};
+use super::{Packed, Source};
+use crate::Result;
+use crate::quant::{BLOCK, Quantization};
+
+/// What matrices are stored as. Biases, norms, positions and temperatures
+/// stay in f32 whatever is chosen: they are few, and quantising them costs
+/// more than it saves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// 4 bytes a weight.
+    F32,
+    /// 2 bytes a weight.
+    F16,
+    /// 34 bytes for 32 weights.
+    Q8_0,
+    /// 18 bytes for 32 weights.
+    Q4_0,
+}
+
+impl Precision {
+    /// What a tensor is stored as. Rows that are no whole blocks stay in f16.
+    fn dtype(self, asked: &Asked) -> Dtype {
+        let whole = asked
+            .shape
+            .last()
+            .is_some_and(|cols| cols.is_multiple_of(BLOCK));
+        match (asked.role, self) {
+            (Role::Parameter, _) | (_, Self::F32) => Dtype::F32,
+            (Role::Weight, Self::Q8_0) if whole => Dtype::Quantized(Quantization::Q8_0),
+            (Role::Weight, Self::Q4_0) if whole => Dtype::Quantized(Quantization::Q4_0),
+            (Role::Weight, _) => Dtype::F16,
+        }
+    }
+
+    /// GGML's number for a file that is mostly of this type (`general.file_type`).
+    fn file_type(self) -> u64 {
+        match self {
+            Self::F32 => 0,
+            Self::F16 => 1,
+            Self::Q4_0 => 2,
+            Self::Q8_0 => 7,
+        }
+    }
+}
+
+/// Writes what a model asks for. `progress` is told the tensors written so
+/// far, before each and at the end.
+///
+/// # Errors
+/// Where the source lacks a tensor, a number cannot be stored, or writing
+/// fails.
+pub fn pack<W: Write>(
+    out: W,
+    packed: &Packed,
+    asked: &[Asked],
+    source: &dyn Source,
+    precision: Precision,
+    mut progress: impl FnMut(usize),
+) -> Result<W> {
+    let plans = asked.iter().map(|asked| Plan {
+        name: asked.name.clone(),
+        shape: asked.shape.clone(),
+        dtype: precision.dtype(asked),
+    });
+    let metadata = packed.metadata(precision.file_type())?;
+    let mut writer = Writer::new(out, &metadata, plans.collect())?;
+    for (done, asked) in asked.iter().enumerate() {
+        progress(done);
+        writer.write(source.read(&asked.name, &asked.shape)?)?;
+    }
+    progress(asked.len());
+    writer.finish()
+}
