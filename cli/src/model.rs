@@ -183,9 +183,9 @@ impl ModelFiles {
                 let checkpoint = self.checkpoint()?;
                 let file = checkpoint.file();
                 match (checkpoint.layout(), file.format()) {
-                    (Layout::OpenClip, "PyTorch") => {
-                        Ok(openai_config(&|name| file.shape(name).map(<[usize]>::to_vec))?)
-                    }
+                    (Layout::OpenClip, "PyTorch") => Ok(openai_config(&|name| {
+                        file.shape(name).map(<[usize]>::to_vec)
+                    })?),
                     _ => Err(missing),
                 }
             }

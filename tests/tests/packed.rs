@@ -11,7 +11,7 @@ use plume_cli::pictures;
 use plume_core::backend::{Backend, WeightData};
 use plume_core::checkpoint::gguf::Value;
 use plume_core::checkpoint::{
-    Blueprint, Bytes, Checkpoint, Gguf, Init, Packed, Pickle, Precision, Source, TensorFile, pack,
+    Bytes, Checkpoint, Gguf, Init, Packed, Pickle, Precision, Source, TensorFile, asked, pack,
 };
 use plume_core::config::ClipConfig;
 use plume_core::cpu::Candle;
@@ -62,7 +62,7 @@ fn text(path: &Path) -> &str {
 }
 
 fn packed_by(config: &ClipConfig, source: &dyn Source, precision: Precision) -> Vec<u8> {
-    let asked = Blueprint::of(|device, nothing| Clip::load(device, config, nothing)).unwrap();
+    let asked = asked(|device, nothing| Clip::load(device, config, nothing)).unwrap();
     let packed = Packed {
         config: config.to_json(),
         ..Packed::default()
@@ -187,7 +187,7 @@ fn the_gguf_package_reads_what_is_written() {
 /// it, which are of one size in all that are used here.
 fn embeddings<B: Backend>(backend: &B, config: &ClipConfig, source: &dyn Source) -> [Vec<f32>; 2] {
     let clip = Clip::load(backend, config, source).unwrap();
-    let side = config.vision.image_size;
+    let side = config.vision().unwrap().image_size();
     let pixels: Vec<f32> = (0..side * side * 3)
         .map(|i| (i % 97) as f32 / 48.0 - 1.0)
         .collect();

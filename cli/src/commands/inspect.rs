@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use plume_core::checkpoint::{Blueprint, Stored};
+use plume_core::checkpoint::{Stored, asked};
 use plume_core::models::clip::Clip;
 use serde_json::{Value, json};
 
@@ -46,16 +46,24 @@ impl Inspect {
                 Value::Null
             }
         };
-        let asked = files.config().and_then(|config| {
-            let asked = Blueprint::of(|device, source| Clip::load(device, &config, source))?;
+        let config = files.config().map(|config| checkpoint.present(&config));
+        let model = config.and_then(|config| {
+            let asked = asked(|device, source| Clip::load(device, &config, source))?;
             Ok((config, asked))
         });
-        let (config, asked) = match asked {
-            Ok((config, asked)) => (config.to_json(), Some(asked)),
+        let (mut preprocess, mut tokenizer) = (Value::Null, Value::Null);
+        let (config, asked) = match model {
+            Ok((config, asked)) => {
+                if config.vision.is_some() {
+                    preprocess = told(files.preprocess().map(|preprocess| preprocess.to_json()));
+                }
+                if config.text.is_some() {
+                    tokenizer = told(files.tokenizer_json().map(|_| true.into()));
+                }
+                (config.to_json(), Some(asked))
+            }
             Err(error) => (told(Err(error)), None),
         };
-        let preprocess = told(files.preprocess().map(|preprocess| preprocess.to_json()));
-        let tokenizer = told(files.tokenizer_json().map(|_| true.into()));
         let (missing, left_over) = match &asked {
             Some(asked) => checkpoint.compare(asked.iter().map(|asked| asked.name.as_str())),
             None => Default::default(),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use plume_core::checkpoint::{Blueprint, Packed, Precision, pack};
+use plume_core::checkpoint::{Packed, Precision, asked, pack};
 use plume_core::models::clip::Clip;
 
 use super::print;
@@ -69,9 +69,9 @@ impl Pack {
         if let Some(tokenizer) = self.tokenizer {
             files = files.with_tokenizer(tokenizer);
         }
-        let config = files.config()?;
         let checkpoint = files.checkpoint()?;
-        let asked = Blueprint::of(|device, source| Clip::load(device, &config, source))?;
+        let config = checkpoint.present(&files.config()?);
+        let asked = asked(|device, source| Clip::load(device, &config, source))?;
         let (missing, _) = checkpoint.compare(asked.iter().map(|asked| asked.name.as_str()));
         if let Some(first) = missing.first() {
             bail!(
@@ -81,12 +81,16 @@ impl Pack {
             );
         }
         // Held against the model here, so that whoever loads the file need not fear.
-        files.tokenizer(config.text.context)?;
+        let text = config.text.as_ref();
+        text.map(|text| files.tokenizer(text.context)).transpose()?;
         let before = checkpoint.packed().cloned().unwrap_or_default();
         let packed = Packed {
             config: config.to_json(),
-            preprocess: Some(files.preprocess()?.to_json()),
-            tokenizer: Some(files.tokenizer_json()?),
+            preprocess: match config.vision {
+                Some(_) => Some(files.preprocess()?.to_json()),
+                None => None,
+            },
+            tokenizer: text.map(|_| files.tokenizer_json()).transpose()?,
             name: self.name.or(before.name).or_else(|| files.name()),
             license: self.license.or(before.license),
         };

@@ -1,4 +1,6 @@
-//! What a model asks for, without any weights: to compare with a file's header.
+//! What a model asks for, without any weights: to compare with a file's
+//! header, and to pack. A model's `load` is the one place that says what it is
+//! made of, so it is run on a device that keeps no numbers.
 
 use std::cell::RefCell;
 
@@ -9,28 +11,68 @@ use crate::config::ClipConfig;
 use crate::cpu::Candle;
 use crate::models::clip::Clip;
 
-/// The canonical name and the shape of every tensor that a model reads, in the
+/// What a tensor is to a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A matrix, which may be stored in blocks.
+    Weight,
+    /// What is kept in f32: biases, norms, positions, temperatures.
+    Parameter,
+}
+
+/// A tensor that a model asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Its canonical name.
+    pub name: String,
+    /// The shape, outermost first.
+    pub shape: Vec<usize>,
+    /// What it is for.
+    pub role: Role,
+}
+
+/// The canonical name and the shape of every tensor that a CLIP reads, in the
 /// order of reading.
 ///
 /// # Errors
 /// Where the configuration makes no model.
 pub fn inventory(config: &ClipConfig) -> Result<Vec<(String, Vec<usize>)>> {
-    let asked = Asked::default();
-    Clip::load(&Candle::hollow(), config, &asked)?;
-    let mut all = asked.0.into_inner();
-    // The temperature is read for the device and for the host.
-    all.dedup();
+    let all = asked(|device, source| Clip::load(device, config, source))?;
+    Ok(all.into_iter().map(|a| (a.name, a.shape)).collect())
+}
+
+/// Every tensor that `load` reads, each once, in the order of reading.
+///
+/// # Errors
+/// Where the configuration makes no model.
+pub fn asked<T>(load: impl FnOnce(&Candle, &dyn Source) -> Result<T>) -> Result<Vec<Asked>> {
+    let (device, weights) = Candle::hollow();
+    let notes = Notes::default();
+    load(&device, &notes)?;
+    let mut all: Vec<Asked> = Vec::new();
+    for (name, shape) in notes.0.into_inner() {
+        // The temperature is read for the device and for the host.
+        if all.iter().any(|asked| asked.name == name) {
+            continue;
+        }
+        let role = if weights.contains(&name) {
+            Role::Weight
+        } else {
+            Role::Parameter
+        };
+        all.push(Asked { name, shape, role });
+    }
     Ok(all)
 }
 
 /// Writes down what it is asked for.
 #[derive(Default)]
-struct Asked(RefCell<Vec<(String, Vec<usize>)>>);
+struct Notes(RefCell<Vec<(String, Vec<usize>)>>);
 
-impl Source for Asked {
+impl Source for Notes {
     fn read(&self, name: &str, shape: &[usize]) -> Result<WeightData> {
-        let mut asked = self.0.borrow_mut();
-        asked.push((name.to_owned(), shape.to_vec()));
+        let mut notes = self.0.borrow_mut();
+        notes.push((name.to_owned(), shape.to_vec()));
         Ok(WeightData::F32(vec![0.0]))
     }
 }

@@ -4,7 +4,6 @@
 //! structs. A [`Source`] answers: a [`Checkpoint`] (a file and the layout its
 //! publisher chose) or [`Init`] (random numbers to start training from).
 
-mod blueprint;
 mod file;
 mod fold;
 pub mod gguf;
@@ -24,11 +23,10 @@ use std::collections::BTreeSet;
 use fold::BatchNorm;
 use half::f16;
 
-pub use blueprint::{Asked, Blueprint, Role};
 pub use file::{Stored, TensorFile};
 pub use gguf::Gguf;
 pub use init::Init;
-pub use inventory::inventory;
+pub use inventory::{Asked, Role, asked, inventory};
 pub use layouts::{Layout, Recipe, clip_config, openai_config};
 pub use pack::{Precision, pack};
 pub use packed::Packed;

@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-use super::blueprint::{Asked, Role};
 use super::gguf::{Dtype, Plan, Writer};
+use super::inventory::{Asked, Role};
 use super::{Packed, Source};
 use crate::Result;
 use crate::quant::{BLOCK, Quantization};

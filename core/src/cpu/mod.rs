@@ -9,7 +9,7 @@ mod math;
 mod matrix;
 mod ops;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor, Var};
@@ -45,7 +45,23 @@ impl Parameters {
 #[derive(Clone, Default)]
 pub struct Candle {
     training: Option<Parameters>,
-    hollow: bool,
+    hollow: Option<Names>,
+}
+
+/// The names of the weights that a hollow device was given.
+#[derive(Clone, Default)]
+pub(crate) struct Names(Arc<Mutex<BTreeSet<String>>>);
+
+impl Names {
+    fn note(&self, name: &str) {
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        names.insert(name.to_owned());
+    }
+
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        names.contains(name)
+    }
 }
 
 impl Candle {
@@ -67,16 +83,18 @@ impl Candle {
     }
 
     /// A device that takes weights without keeping their numbers, for asking a
-    /// model which it has.
-    pub(crate) fn hollow() -> Self {
-        Self {
-            hollow: true,
+    /// model which it has; and the names of those that are matrices.
+    pub(crate) fn hollow() -> (Self, Names) {
+        let names = Names::default();
+        let candle = Self {
+            hollow: Some(names.clone()),
             ..Self::default()
-        }
+        };
+        (candle, names)
     }
 
     fn keep(&self, name: &str, data: Vec<f32>, shape: &[usize]) -> Result<Tensor> {
-        if self.hollow {
+        if self.hollow.is_some() {
             return Ok(Tensor::zeros(1, DType::F32, &Device::Cpu)?.broadcast_as(shape)?);
         }
         let tensor = Tensor::from_vec(data, shape, &Device::Cpu)?;
@@ -121,6 +139,9 @@ impl Backend for Candle {
     }
 
     fn weight(&self, name: &str, data: WeightData, rows: usize, cols: usize) -> Result<Matrix> {
+        if let Some(names) = &self.hollow {
+            names.note(name);
+        }
         match (&self.training, data) {
             (None, WeightData::Quantized(kind, bytes)) => {
                 Matrix::quantized(kind, bytes, rows, cols)

@@ -70,7 +70,7 @@ impl Published {
         classifier: &mut Classifier<B>,
         picture: &Rgb8,
     ) -> Result<Vec<Finding>> {
-        let pixels = classifier.preprocess().apply(picture);
+        let pixels = classifier.preprocess()?.apply(picture);
         let images = classifier.embed_images(&pixels).await?;
         let texts: Vec<String> = self.texts.iter().map(ToString::to_string).collect();
         let labels = classifier.labels(&texts, &[]).await?;
@@ -138,21 +138,26 @@ fn pictures() -> Result<Vec<(&'static str, Rgb8)>> {
 }
 
 impl Golden {
-    /// What a model gives here.
+    /// What a model gives here, by the towers that it has.
     ///
     /// # Errors
     /// Where the device fails.
     pub async fn record<B: Backend>(classifier: &mut Classifier<B>) -> Result<Self> {
         let mut golden = Self::default();
-        for (name, picture) in pictures()? {
-            let pixels = classifier.preprocess().apply(&picture);
-            let embeddings = classifier.embed_images(&pixels).await?;
-            let named = embeddings.into_iter().map(|row| (name.to_owned(), row));
-            golden.pictures.extend(named);
+        let config = classifier.clip().config().clone();
+        if config.vision.is_some() {
+            for (name, picture) in pictures()? {
+                let pixels = classifier.preprocess()?.apply(&picture);
+                let embeddings = classifier.embed_images(&pixels).await?;
+                let named = embeddings.into_iter().map(|row| (name.to_owned(), row));
+                golden.pictures.extend(named);
+            }
         }
-        let texts = TEXTS.map(str::to_owned);
-        let embeddings = classifier.embed_texts(&texts).await?;
-        golden.texts.extend(texts.into_iter().zip(embeddings));
+        if config.text.is_some() {
+            let texts = TEXTS.map(str::to_owned);
+            let embeddings = classifier.embed_texts(&texts).await?;
+            golden.texts.extend(texts.into_iter().zip(embeddings));
+        }
         Ok(golden)
     }
 
