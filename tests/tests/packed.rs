@@ -480,6 +480,7 @@ fn all<B: Backend>(
             pixels.extend(
                 classifier
                     .preprocess()
+                    .unwrap()
                     .apply(&pictures::open(path).unwrap()),
             );
         }

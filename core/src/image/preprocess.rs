@@ -466,7 +466,7 @@ mod tests {
 
     /// What black and white become.
     fn ends(preprocess: &Preprocess) -> [[f32; 3]; 2] {
-        [preprocess.table[0], preprocess.table[255]]
+        [preprocess.table.numbers[0], preprocess.table.numbers[255]]
     }
 
     #[test]
