@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use plume_core::backend::Backend;
 use plume_core::checkpoint::{
-    Bytes, Checkpoint, Layout, Packed, clip_config, gguf, openai_config, shard_names,
+    Bytes, Checkpoint, Companions, Layout, Packed, clip_config, gguf, openai_config, shard_names,
 };
 use plume_core::config::ClipConfig;
 use plume_core::image::Preprocess;
@@ -62,18 +62,17 @@ pub struct ModelFiles {
     packed: Option<Packed>,
 }
 
-/// Names that weights are published under, the first found is taken.
+/// Names that weights are published under; the first found is taken, those of
+/// whole models before a tower alone.
 const WEIGHTS: &[&str] = &[
-    "model.safetensors",
     "open_clip_model.safetensors",
-    "model.safetensors.index.json",
     "open_clip_model.safetensors.index.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
     "model.gguf",
     "pytorch_model.bin",
     "open_clip_pytorch_model.bin",
 ];
-/// Names that configurations are published under.
-const CONFIGS: &[&str] = &["config.json", "open_clip_config.json"];
 /// The end of the name of an index of several files.
 const INDEX: &str = ".safetensors.index.json";
 
@@ -176,20 +175,35 @@ impl ModelFiles {
         if let Some(packed) = &self.packed {
             return Ok(clip_config(&packed.config.to_string())?);
         }
-        match self.read(CONFIGS) {
-            Ok(json) => Ok(clip_config(&json)?),
-            Err(missing) => {
+        let checkpoint = self.checkpoint()?;
+        let (file, layout) = (checkpoint.file(), checkpoint.layout());
+        let companions = self.companions()?;
+        match (companions.config_json(layout), file.format()) {
+            (None, "PyTorch") if layout == Layout::OpenClip => {
                 // OpenAI's archives come alone, and their shapes say it all.
-                let checkpoint = self.checkpoint()?;
-                let file = checkpoint.file();
-                match (checkpoint.layout(), file.format()) {
-                    (Layout::OpenClip, "PyTorch") => Ok(openai_config(&|name| {
-                        file.shape(name).map(<[usize]>::to_vec)
-                    })?),
-                    _ => Err(missing),
-                }
+                let shape = |name: &str| file.shape(name).map(<[usize]>::to_vec);
+                Ok(openai_config(&shape)?)
+            }
+            _ => {
+                let config = companions.config(layout);
+                config.with_context(|| format!("{}", self.directory.display()))
             }
         }
+    }
+
+    /// What was published beside the weights.
+    fn companions(&self) -> Result<Companions> {
+        let read = |name: &str| {
+            let path = self.directory.join(name);
+            let text = path.is_file().then(|| std::fs::read_to_string(&path));
+            let text = text.transpose();
+            text.with_context(|| format!("cannot read {}", path.display()))
+        };
+        Ok(Companions {
+            config: read("config.json")?,
+            open_clip_config: read("open_clip_config.json")?,
+            preprocessor_config: read("preprocessor_config.json")?,
+        })
     }
 
     /// The preparation of pictures.
@@ -199,7 +213,7 @@ impl ModelFiles {
     pub fn preprocess(&self) -> Result<Preprocess> {
         let json = match &self.packed {
             Some(packed) => packed.preprocess.as_ref().map(ToString::to_string),
-            None => self.preprocess_json(),
+            None => self.preprocess_json()?,
         };
         let family = self.checkpoint()?.layout().family();
         Ok(Preprocess::of_model(
@@ -209,13 +223,12 @@ impl ModelFiles {
         )?)
     }
 
-    fn preprocess_json(&self) -> Option<String> {
-        let files = ["preprocessor_config.json", "open_clip_config.json"];
-        self.read(&files).ok().or_else(|| {
-            // timm writes it into the one file that it has.
-            let json = self.read(&["config.json"]).ok();
-            json.filter(|json| json.contains("\"pretrained_cfg\""))
-        })
+    fn preprocess_json(&self) -> Result<Option<String>> {
+        let layout = self.checkpoint()?.layout();
+        Ok(self
+            .companions()?
+            .preprocess_json(layout)
+            .map(str::to_owned))
     }
 
     /// The weights.

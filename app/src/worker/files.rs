@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 
-use plume_core::checkpoint::Bytes;
+use plume_core::checkpoint::{Bytes, Companions};
 use plume_core::{Error, Result};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
@@ -80,13 +80,16 @@ fn own_name(weights: &File) -> String {
     }
 }
 
+/// Names that are taken before others, should a folder hold several: those of
+/// whole models before a tower alone.
+const WEIGHTS: &[&str] = &["open_clip_model.safetensors", "model.safetensors"];
+
 /// The files of a model.
 pub(super) struct ModelFiles {
     pub(super) name: String,
     pub(super) demo: bool,
-    pub(super) config: String,
+    pub(super) companions: Companions,
     pub(super) tokenizer: String,
-    pub(super) preprocessor: Option<String>,
     pub(super) weights: Box<dyn Bytes>,
 }
 
@@ -120,9 +123,10 @@ impl ModelFiles {
             .map(JsCast::unchecked_into)
             .collect();
         let named = |name: &str| files.iter().find(|file| file.name() == name);
-        let weights = files
+        let weights = WEIGHTS
             .iter()
-            .find(|file| file.name().ends_with(".safetensors"))
+            .find_map(|name| named(name))
+            .or_else(|| files.iter().find(|f| f.name().ends_with(".safetensors")))
             .ok_or("no .safetensors file was given")?;
         let missing = |what: &str| {
             format!(
@@ -130,20 +134,24 @@ impl ModelFiles {
                 weights.name()
             )
         };
-        let open_clip = named("open_clip_config.json");
-        let config = named("config.json").or(open_clip);
-        let config = text(config.ok_or_else(|| missing("config.json"))?).await?;
-        let tokenizer = named("tokenizer.json").ok_or_else(|| missing("tokenizer.json"))?;
-        let preprocessor = match named("preprocessor_config.json").or(open_clip) {
-            Some(file) => Some(text(file).await?),
-            None => None,
+        let read = async |name: &str| match named(name) {
+            Some(file) => text(file).await.map(Some),
+            None => Ok(None),
         };
+        let companions = Companions {
+            config: read("config.json").await?,
+            open_clip_config: read("open_clip_config.json").await?,
+            preprocessor_config: read("preprocessor_config.json").await?,
+        };
+        if companions.config.is_none() && companions.open_clip_config.is_none() {
+            return Err(missing("config.json"));
+        }
+        let tokenizer = named("tokenizer.json").ok_or_else(|| missing("tokenizer.json"))?;
         Ok(Self {
             name: own_name(weights),
             demo: false,
-            config,
+            companions,
             tokenizer: text(tokenizer).await?,
-            preprocessor,
             weights: Box::new(InBrowser::new(weights.clone().into())?),
         })
     }
@@ -170,9 +178,12 @@ impl ModelFiles {
         Ok(Self {
             name: "Plume's drawings".to_owned(),
             demo: true,
-            config: text(&blob("config.json").await?).await?,
+            companions: Companions {
+                config: Some(text(&blob("config.json").await?).await?),
+                preprocessor_config: Some(text(&blob("preprocessor_config.json").await?).await?),
+                ..Companions::default()
+            },
             tokenizer: text(&blob("tokenizer.json").await?).await?,
-            preprocessor: Some(text(&blob("preprocessor_config.json").await?).await?),
             weights: Box::new(InBrowser::new(weights)?),
         })
     }

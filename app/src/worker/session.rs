@@ -3,7 +3,7 @@
 use plume_core::Error;
 use plume_core::backend::Backend;
 use plume_core::bench::{Plan, times};
-use plume_core::checkpoint::{Checkpoint, Init, clip_config};
+use plume_core::checkpoint::{Checkpoint, Init};
 use plume_core::config::{ClipConfig, Scoring};
 use plume_core::contract::Outcome;
 use plume_core::cpu::Candle;
@@ -61,9 +61,9 @@ async fn choose(device: Device) -> (Option<Gpu>, Option<String>) {
 
 fn classifier<B: Backend>(backend: &B, files: ModelFiles) -> Result<Classifier<B>, Error> {
     let checkpoint = Checkpoint::open(files.weights)?;
-    let config = checkpoint.present(&clip_config(&files.config)?);
-    let family = checkpoint.layout().family();
-    let preprocess = Preprocess::of_model(files.preprocessor.as_deref(), &config, family)?;
+    let layout = checkpoint.layout();
+    let config = checkpoint.present(&files.companions.config(layout)?);
+    let preprocess = files.companions.preprocess(layout, &config)?;
     let context = config.text()?.context;
     let tokenizer = Tokenizer::from_json(files.tokenizer.as_bytes(), context)?;
     let clip = Clip::load(backend, &config, &checkpoint)?;
@@ -194,8 +194,9 @@ async fn measured<B: Backend>(backend: &B, demo: bool, device: &str) -> Result<V
     let before = memory();
     let (model, clip) = if demo {
         let files = ModelFiles::open(&JsValue::NULL).await?;
-        let config = clip_config(&files.config).map_err(|error| error.to_string())?;
         let checkpoint = Checkpoint::open(files.weights).map_err(|error| error.to_string())?;
+        let config = files.companions.config(checkpoint.layout());
+        let config = config.map_err(|error| error.to_string())?;
         ("demo", Clip::load(backend, &config, &checkpoint))
     } else {
         let config = ClipConfig::vit_b_32();

@@ -4,6 +4,7 @@
 //! structs. A [`Source`] answers: a [`Checkpoint`] (a file and the layout its
 //! publisher chose) or [`Init`] (random numbers to start training from).
 
+mod companions;
 mod file;
 mod fold;
 pub mod gguf;
@@ -23,6 +24,7 @@ use std::collections::BTreeSet;
 use fold::BatchNorm;
 use half::f16;
 
+pub use companions::Companions;
 pub use file::{Stored, TensorFile};
 pub use gguf::Gguf;
 pub use init::Init;
