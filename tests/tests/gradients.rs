@@ -19,7 +19,7 @@ use plume_core::config::{
     ClipConfig, ConvConfig, Scoring, StemConfig, TextConfig, TextPool, TransformerConfig,
     VisionConfig, VisionPool, VitConfig,
 };
-use plume_core::cpu::Candle;
+use plume_core::cpu::{Candle, Matrix};
 use plume_core::models::clip::Clip;
 use plume_core::tensor::{After, Tensor, Weight, attention};
 use plume_core::tokens::Tokens;
@@ -134,7 +134,7 @@ where
 
 fn weight(tensor: &Tensor<Candle>) -> Weight<Candle> {
     Weight::new(
-        tensor.buffer().clone(),
+        Matrix::Dense(tensor.buffer().clone()),
         tensor.shape()[0],
         tensor.shape()[1],
     )

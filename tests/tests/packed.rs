@@ -500,7 +500,7 @@ fn costs(model: &Path, pictures: &[PathBuf], texts: &[String], folder: &Path) {
     let mut sizes = Vec::new();
     for (dtype, bound) in [
         ("f32", 1.0),
-        ("f16", 0.999_99),
+        ("f16", 0.999_9),
         ("q8_0", 0.999),
         ("q4_0", 0.98),
     ] {

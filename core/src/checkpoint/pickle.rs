@@ -219,7 +219,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn to_mark(&mut self) -> Result<Vec<Item>> {
+    fn since_mark(&mut self) -> Result<Vec<Item>> {
         let mark = self
             .stack
             .iter()
@@ -389,7 +389,7 @@ impl<'a> Machine<'a> {
                 b'}' => self.dict(),
                 // TUPLE, TUPLE1, TUPLE2, TUPLE3
                 b't' => {
-                    let items = self.to_mark()?;
+                    let items = self.since_mark()?;
                     self.list(items)
                 }
                 0x85..=0x87 => {
@@ -406,7 +406,7 @@ impl<'a> Machine<'a> {
                     continue;
                 }
                 b'e' => {
-                    let items = self.to_mark()?;
+                    let items = self.since_mark()?;
                     self.extend_list(items)?;
                     continue;
                 }
@@ -417,7 +417,7 @@ impl<'a> Machine<'a> {
                     continue;
                 }
                 b'u' => {
-                    let items = self.to_mark()?;
+                    let items = self.since_mark()?;
                     self.extend_dict(&items)?;
                     continue;
                 }

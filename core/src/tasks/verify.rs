@@ -116,7 +116,7 @@ fn pictures() -> Result<Vec<(&'static str, Rgb8)>> {
     };
     let ramps = |x: u32, y: u32| [(x * 255 / width) as u8, (y * 255 / height) as u8, 96];
     let squares = |x: u32, y: u32| {
-        if (x / 40 + y / 40) % 2 == 0 {
+        if (x / 40 + y / 40).is_multiple_of(2) {
             [230, 220, 40]
         } else {
             [20, 60, 170]
