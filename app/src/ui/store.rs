@@ -79,7 +79,7 @@ pub(super) struct Store {
 
 /// Cosines of pictures that show none of the labels stay below this with the
 /// demo model, and with published CLIPs, whose two towers lie further apart.
-pub(super) const DEMO_THRESHOLD: f32 = 0.5;
+pub(super) const DEMO_THRESHOLD: f32 = 0.75;
 /// See [`DEMO_THRESHOLD`].
 pub(super) const CLIP_THRESHOLD: f32 = 0.2;
 

@@ -25,6 +25,12 @@ pub struct Figures {
     pub relations: f32,
     /// The true relation of the four, both things named; chance is ¼.
     pub relation_of_four: f32,
+    /// The cosine that best tells the true thing from the best of the others
+    /// where the true one is not among the labels: what lies below is "none of
+    /// these".
+    pub threshold: f32,
+    /// How often that is right, the mean of both cases; chance is ½.
+    pub none_of_these: f32,
 }
 
 const SIDE: u32 = 160;
@@ -63,6 +69,21 @@ fn share(hits: impl Iterator<Item = bool>) -> f32 {
     right as f32 / all.max(1) as f32
 }
 
+/// The threshold between two kinds of cosines, and the mean share of each kind
+/// on its side of it.
+fn threshold(above: &[f32], below: &[f32]) -> (f32, f32) {
+    let of = |t: f32| {
+        let high = share(above.iter().map(|&c| c >= t));
+        let low = share(below.iter().map(|&c| c < t));
+        (t, (high + low) / 2.0)
+    };
+    let steps = (-100..=100).map(|i| of(i as f32 / 100.0));
+    steps.fold(
+        (0.0, 0.0),
+        |best, now| if now.1 > best.1 { now } else { best },
+    )
+}
+
 /// Measures a model on `n` pictures of each kind.
 ///
 /// # Errors
@@ -77,11 +98,17 @@ pub fn figures(classifier: &mut Classifier<Candle>, split: Split, n: usize) -> R
         .map(|t| format!("{} {}", t.article(), t.name()))
         .collect();
     let things = labels(classifier, &names, &["{}", "a drawing of {}"])?;
-    let right: Vec<bool> = points
-        .iter()
-        .zip(&singles)
-        .map(|(p, s)| Thing::ALL[best(&classifier.scores(p, &things).cosine)] == s.items[0].thing)
-        .collect();
+    let (mut right, mut truths, mut others) = (Vec::new(), Vec::new(), Vec::new());
+    for (point, scene) in points.iter().zip(&singles) {
+        let cosines = classifier.scores(point, &things).cosine;
+        right.push(Thing::ALL[best(&cosines)] == scene.items[0].thing);
+        let named = Thing::ALL.iter().zip(cosines);
+        let (truth, other): (Vec<_>, Vec<_>) =
+            named.partition(|(thing, _)| **thing == scene.items[0].thing);
+        truths.extend(truth.into_iter().map(|(_, cosine)| cosine));
+        others.push(other.into_iter().map(|(_, c)| c).fold(-1.0, f32::max));
+    }
+    let (threshold, none_of_these) = threshold(&truths, &others);
     let mouse = right.iter().zip(&singles);
     let mouse = mouse.filter(|(_, s)| s.style.hand == crate::world::Hand::Mouse);
     let things_by_mouse = share(mouse.map(|(r, _)| *r));
@@ -147,5 +174,7 @@ pub fn figures(classifier: &mut Classifier<Candle>, split: Split, n: usize) -> R
         counts: share(counts.into_iter()),
         relations: share(relations.into_iter()),
         relation_of_four: share(of_four.into_iter()),
+        threshold,
+        none_of_these,
     })
 }

@@ -392,9 +392,9 @@ impl Run {
         )
     }
 
-    /// The model as it stands, for use.
-    fn classifier(&self) -> Result<Classifier<Candle>> {
-        let weights = fs::read(self.folder.join("weights.safetensors"))?;
+    /// The model as a file has it, for use.
+    fn classifier(&self, weights: &Path) -> Result<Classifier<Candle>> {
+        let weights = fs::read(weights)?;
         let checkpoint = Checkpoint::open(Box::new(weights))?;
         let clip = Clip::load(&Candle::new(), &self.config, &checkpoint)?;
         Ok(Classifier::new(
@@ -406,7 +406,7 @@ impl Run {
 
     /// Appends the figures of now to `figures.jsonl`.
     fn measure(&self, n: usize) -> Result<()> {
-        let mut classifier = self.classifier()?;
+        let mut classifier = self.classifier(&self.folder.join("weights.safetensors"))?;
         let step = self.optimizer.step;
         let seen = eval::figures(&mut classifier, Split::Train, n)?;
         let held_out = eval::figures(&mut classifier, Split::HeldOut, n)?;
@@ -442,7 +442,8 @@ impl Run {
         }
         let log = read(&self.folder.join("loss.csv"))?;
         write(&out.join("loss.svg"), card::plot(&log))?;
-        let mut classifier = self.classifier()?;
+        // What is told is what is shipped.
+        let mut classifier = self.classifier(&out.join("model.safetensors"))?;
         let seen = eval::figures(&mut classifier, Split::Train, 1000)?;
         let held_out = eval::figures(&mut classifier, Split::HeldOut, 1000)?;
         let state: State = serde_json::from_str(&read(&self.folder.join("state.json"))?)?;
