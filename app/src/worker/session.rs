@@ -153,7 +153,7 @@ impl Session {
 pub(super) async fn self_test() -> String {
     let cpu = outcomes(plume_core::contract::run(&Candle::new(), true).await);
     let gpu = match Gpu::new().await {
-        Ok(gpu) => outcomes(plume_core::gpu::contract(&gpu, true).await),
+        Ok(gpu) => outcomes(plume_core::contract::run(&gpu, true).await),
         Err(error) => json!({ "none": error.to_string() }),
     };
     json!({ "cpu": cpu, "gpu": gpu }).to_string()

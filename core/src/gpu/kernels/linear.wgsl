@@ -35,7 +35,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   var s6 = vec4<f32>(0.0);
   var s7 = vec4<f32>(0.0);
 
-  var place = place_of(quad);
   var a: vec4<f32>;
   var b: vec4<f32>;
   var c: vec4<f32>;
@@ -51,11 +50,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     workgroupBarrier();
     if k_0 < p.inner {
       if fetches_x {
+        let place = place_of(k_0 + quad);
         a = x_quad(row_a, place);
         b = x_quad(row_b, place);
         c = x_quad(row_c, place);
         d = x_quad(row_d, place);
-        place = onward(place, SLICE);
       } else {
         a = w_quad(min(col, last), k_0 + quad);
         b = w_quad(min(col + 1u, last), k_0 + quad);

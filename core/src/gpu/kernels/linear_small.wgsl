@@ -33,7 +33,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
   let start = part * p.split;
   let end = min(start + p.split, p.inner);
-  var place = place_of(start + quad);
   var a: vec4<f32>;
   var b: vec4<f32>;
   var c: vec4<f32>;
@@ -56,11 +55,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     workgroupBarrier();
     if k_0 < end {
+      let place = place_of(k_0 + quad);
       a = x_quad(row_a, place);
       b = x_quad(row_b, place);
       c = x_quad(row_c, place);
       d = x_quad(row_d, place);
-      place = onward(place, SLICE);
       e = w_quad(min(col, last), k_0 + quad);
       f = w_quad(min(col + 1u, last), k_0 + quad);
       g = w_quad(min(col + 2u, last), k_0 + quad);

@@ -62,24 +62,13 @@ fn place_of(k: u32) -> Place {
   return Place(k, k / p.run, k % p.run);
 }
 
-fn onward(place: Place, by: u32) -> Place {
-  var next = place;
-  next.k += by;
-  if WINDOWS == 1u {
-    next.at += by;
-    while next.at >= p.run {
-      next.at -= p.run;
-      next.line += 1u;
-    }
-  }
-  return next;
-}
-
+// Whether there is a number. Without short circuits, and with a load in any
+// case below: branches would keep loads from being issued together.
 fn inside(row: Row, place: Place) -> bool {
   if WINDOWS == 0u {
     return place.k < p.inner;
   }
-  return place.k < p.inner && row.top + place.line < p.height && row.left + place.at < p.line;
+  return (place.k < p.inner) & (row.top + place.line < p.height) & (row.left + place.at < p.line);
 }
 
 fn index_of(row: Row, place: Place) -> u32 {
@@ -90,26 +79,23 @@ fn index_of(row: Row, place: Place) -> u32 {
 }
 
 fn x_one(row: Row, place: Place) -> f32 {
-  if inside(row, place) {
-    let i = index_of(row, place);
-    return x[i / 4u][i % 4u];
-  }
-  return 0.0;
+  let there = inside(row, place);
+  let i = select(0u, index_of(row, place), there);
+  return select(0.0, x[i / 4u][i % 4u], there);
 }
 
 // Four numbers of a row, 0 where there are none.
 fn x_quad(row: Row, place: Place) -> vec4<f32> {
   if VECTOR == 1u {
-    if inside(row, place) {
-      return x[index_of(row, place) / 4u];
-    }
-    return vec4<f32>(0.0);
+    let there = inside(row, place);
+    let i = select(0u, index_of(row, place), there);
+    return select(vec4<f32>(0.0), x[i / 4u], there);
   }
   return vec4(
     x_one(row, place),
-    x_one(row, onward(place, 1u)),
-    x_one(row, onward(place, 2u)),
-    x_one(row, onward(place, 3u)),
+    x_one(row, place_of(place.k + 1u)),
+    x_one(row, place_of(place.k + 2u)),
+    x_one(row, place_of(place.k + 3u)),
   );
 }
 
