@@ -123,7 +123,7 @@ impl<'a, B: Backend> Suite<'a, B> {
         (bias, residual): (&[f64], &[f64]),
     ) -> Vec<f64> {
         let activation = ACTIVATIONS[i % 4];
-        let full = i % 3 != 0;
+        let full = !i.is_multiple_of(3);
         let values = product.iter().enumerate().map(|(at, &product)| {
             let (b, r) = if full {
                 (bias[at % cols], residual[at])
@@ -149,7 +149,7 @@ impl<'a, B: Backend> Suite<'a, B> {
         let (w, w64) = self.stored(cols, inner, stored)?;
         let (bias, b64) = self.tensor(&[cols], 3)?;
         let (residual, r64) = self.tensor(&[rows, cols], 4)?;
-        let full = i % 3 != 0;
+        let full = !i.is_multiple_of(3);
         let after = After {
             bias: full.then_some(&bias),
             activation: ACTIVATIONS[i % 4],
@@ -186,7 +186,7 @@ impl<'a, B: Backend> Suite<'a, B> {
         }
         let (bias, b64) = self.tensor(&[d.out], 3)?;
         let (residual, r64) = self.tensor(&[d.n, oh, ow, d.out], 4)?;
-        let full = i % 3 != 0;
+        let full = !i.is_multiple_of(3);
         let after = After {
             bias: full.then_some(&bias),
             activation: ACTIVATIONS[i % 4],
