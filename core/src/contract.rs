@@ -4,10 +4,14 @@
 
 use half::f16;
 
-use crate::backend::{Activation, Backend, Mask, WeightData};
+use crate::backend::{Activation, AttentionDims, Backend, Mask, WeightData};
 use crate::quant::Quantization;
 use crate::tensor::{After, Tensor, Weight, attention};
 use crate::{Error, Result};
+
+mod forced;
+
+pub use forced::{attentions, large_weights, products};
 
 /// What one case gave.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -367,7 +371,6 @@ impl<B: Backend> Suite<'_, B> {
         let heads = [(1, 64), (2, 16), (3, 20), (4, 8), (1, 130), (2, 80)];
         for (i, &keys) in self.sizes.iter().enumerate() {
             let (heads, head_dim) = heads[i % heads.len()];
-            let width = heads * head_dim;
             let few = self.sizes[(i + 3) % self.sizes.len()].min(keys);
             // Everything sees everything; a prompt; a prompt that goes on.
             let cases = [
@@ -376,52 +379,71 @@ impl<B: Backend> Suite<'_, B> {
                 (few, Mask::Causal { offset: keys - few }),
             ];
             for (queries, mask) in cases {
-                let batch = 2;
-                let (q, q64) = self.tensor(&[batch, queries, width], 1)?;
-                let (kv, kv64) = self.tensor(&[batch, keys, 2 * width], 2)?;
-                // Strong scores: a softmax without the maximum would overflow.
-                let loud: Vec<f32> = q64.iter().map(|&x| x as f32 * 40.0).collect();
-                let q = Tensor::upload(self.backend, &loud, q.shape())?;
-                let q64 = wide(&loud);
-                let got = attention(
-                    &q.band(0, width)?,
-                    &kv.band(0, width)?,
-                    &kv.band(width, width)?,
+                let dims = AttentionDims {
+                    batch: 2,
                     heads,
+                    head_dim,
+                    queries,
+                    keys,
                     mask,
-                )?;
-                let mut want = vec![0.0; batch * queries * width];
-                for b in 0..batch {
-                    for h in 0..heads {
-                        for i in 0..queries {
-                            let seen = match mask {
-                                Mask::None => keys,
-                                Mask::Causal { offset } => keys.min(i + offset + 1),
-                            };
-                            let at = (b * queries + i) * width + h * head_dim;
-                            let key = |j: usize| (b * keys + j) * 2 * width + h * head_dim;
-                            let scores: Vec<f64> = (0..seen)
-                                .map(|j| {
-                                    let pairs =
-                                        (0..head_dim).map(|d| q64[at + d] * kv64[key(j) + d]);
-                                    pairs.sum::<f64>() / (head_dim as f64).sqrt()
-                                })
-                                .collect();
-                            let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                            let parts: Vec<f64> = scores.iter().map(|s| (s - top).exp()).collect();
-                            let sum: f64 = parts.iter().sum();
-                            for d in 0..head_dim {
-                                let mixed = (0..seen).map(|j| parts[j] * kv64[key(j) + width + d]);
-                                want[at + d] = mixed.sum::<f64>() / sum;
-                            }
-                        }
-                    }
-                }
-                let name = format!("attention {heads}×{head_dim}, {queries} of {keys}, {mask:?}");
-                self.check(name, &got, &want, 3e-5).await?;
+                };
+                self.attention_case(dims).await?;
             }
         }
         Ok(())
+    }
+
+    async fn attention_case(&mut self, dims: AttentionDims) -> Result<()> {
+        let AttentionDims {
+            batch,
+            heads,
+            head_dim,
+            queries,
+            keys,
+            mask,
+        } = dims;
+        let width = heads * head_dim;
+        let (q, q64) = self.tensor(&[batch, queries, width], 1)?;
+        let (kv, kv64) = self.tensor(&[batch, keys, 2 * width], 2)?;
+        // Strong scores: a softmax without the maximum would overflow.
+        let loud: Vec<f32> = q64.iter().map(|&x| x as f32 * 40.0).collect();
+        let q = Tensor::upload(self.backend, &loud, q.shape())?;
+        let q64 = wide(&loud);
+        let got = attention(
+            &q.band(0, width)?,
+            &kv.band(0, width)?,
+            &kv.band(width, width)?,
+            heads,
+            mask,
+        )?;
+        let mut want = vec![0.0; batch * queries * width];
+        for b in 0..batch {
+            for h in 0..heads {
+                for i in 0..queries {
+                    let seen = match mask {
+                        Mask::None => keys,
+                        Mask::Causal { offset } => keys.min(i + offset + 1),
+                    };
+                    let at = (b * queries + i) * width + h * head_dim;
+                    let key = |j: usize| (b * keys + j) * 2 * width + h * head_dim;
+                    let scores: Vec<f64> = (0..seen)
+                        .map(|j| {
+                            let pairs = (0..head_dim).map(|d| q64[at + d] * kv64[key(j) + d]);
+                            pairs.sum::<f64>() / (head_dim as f64).sqrt()
+                        })
+                        .collect();
+                    let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                    let parts: Vec<f64> = scores.iter().map(|s| (s - top).exp()).collect();
+                    let sum: f64 = parts.iter().sum();
+                    for d in 0..head_dim {
+                        let mixed = (0..seen).map(|j| parts[j] * kv64[key(j) + width + d]);
+                        want[at + d] = mixed.sum::<f64>() / sum;
+                    }
+                }
+            }
+        }
+        let name = format!("attention {heads}×{head_dim}, {queries} of {keys}, {mask:?}");
+        self.check(name, &got, &want, 3e-5).await
     }
 
     async fn unfold(&mut self) -> Result<()> {

@@ -20,7 +20,9 @@ pub(super) struct Raw {
     pub(super) id: u64,
     bytes: u64,
     /// The submission whose commands last used it.
-    epoch: u64,
+    epoch: Cell<u64>,
+    /// Made for one tensor that stays, and given up with it.
+    kept: bool,
 }
 
 /// Numbers on the device. The last clone that goes returns them to the pool:
@@ -46,13 +48,16 @@ impl Buffer {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let (Some(mut raw), Some(pool)) = (self.raw.take(), self.pool.upgrade()) {
-            raw.epoch = pool.epoch.get();
+        if let (Some(raw), Some(pool)) = (self.raw.take(), self.pool.upgrade()) {
+            if raw.kept {
+                pool.gone.borrow_mut().push(raw);
+                return;
+            }
             pool.free
                 .borrow_mut()
                 .entry(raw.bytes)
                 .or_default()
-                .push(raw);
+                .insert(raw.id, raw);
         }
     }
 }
@@ -61,8 +66,13 @@ impl Drop for Held {
 pub(super) struct Pool {
     device: wgpu::Device,
     limit: u64,
-    free: RefCell<BTreeMap<u64, Vec<Raw>>>,
-    next: Cell<u64>,
+    /// By size and number: who asks gets the lowest number, so that the same
+    /// requests get the same buffers and bind groups are found again.
+    free: RefCell<BTreeMap<u64, BTreeMap<u64, Raw>>>,
+    /// Weights of models that are gone.
+    gone: RefCell<Vec<Raw>>,
+    /// Buffers made, which numbers them.
+    pub(super) made: Cell<u64>,
     /// Number of the submission that is being recorded.
     pub(super) epoch: Cell<u64>,
 }
@@ -76,9 +86,26 @@ impl Pool {
                 .max_storage_buffer_binding_size
                 .min(limits.max_buffer_size),
             free: RefCell::default(),
-            next: Cell::new(0),
+            gone: RefCell::default(),
+            made: Cell::new(0),
             epoch: Cell::new(1),
         })
+    }
+
+    /// Most bytes of a buffer.
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Notes that a command that is being recorded uses the buffer.
+    pub(super) fn used(&self, buffer: &Buffer) {
+        buffer.raw().epoch.set(self.epoch.get());
+    }
+
+    /// What nobody holds and nobody will ask for again. The caller destroys it
+    /// once no recorded command uses it.
+    pub(super) fn gone(&self) -> Vec<Raw> {
+        self.gone.take()
     }
 
     /// A buffer of at least so many bytes, with anything in it. `fresh` asks
@@ -89,21 +116,21 @@ impl Pool {
         let free = {
             let mut free = self.free.borrow_mut();
             let list = free.entry(bytes).or_default();
-            let at = list
-                .iter()
-                .rposition(|raw| !fresh || raw.epoch < self.epoch.get());
-            at.map(|at| list.swap_remove(at))
+            let fits = |raw: &&Raw| !fresh || raw.epoch.get() < self.epoch.get();
+            let id = list.values().find(fits).map(|raw| raw.id);
+            id.and_then(|id| list.remove(&id))
         };
         let raw = match free {
             Some(raw) => raw,
-            None => self.make(bytes)?,
+            None => self.make(bytes, false)?,
         };
         Ok(self.hold(raw))
     }
 
     /// A buffer of exactly so many bytes, for what stays: weights.
     pub(super) fn keep(self: &Rc<Self>, bytes: u64) -> Result<Buffer, DeviceError> {
-        let raw = self.make(bytes.max(16).next_multiple_of(4))?;
+        // Kernels read whole vectors.
+        let raw = self.make(bytes.max(16).next_multiple_of(16), true)?;
         Ok(self.hold(raw))
     }
 
@@ -114,7 +141,7 @@ impl Pool {
         }))
     }
 
-    fn make(&self, bytes: u64) -> Result<Raw, DeviceError> {
+    fn make(&self, bytes: u64, kept: bool) -> Result<Raw, DeviceError> {
         if bytes > self.limit {
             return Err(DeviceError::TooLarge {
                 name: "a tensor".to_owned(),
@@ -131,12 +158,13 @@ impl Pool {
             usage,
             mapped_at_creation: false,
         });
-        self.next.set(self.next.get() + 1);
+        self.made.set(self.made.get() + 1);
         Ok(Raw {
             buffer,
-            id: self.next.get(),
+            id: self.made.get(),
             bytes,
-            epoch: 0,
+            epoch: Cell::new(0),
+            kept,
         })
     }
 }

@@ -15,6 +15,15 @@ pub struct Info {
     pub software: bool,
 }
 
+/// The most memory that is asked for at a time; none is as much as there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryLimits {
+    /// Bytes of a buffer that a kernel sees.
+    pub binding: Option<u64>,
+    /// Bytes of a buffer.
+    pub buffer: Option<u64>,
+}
+
 /// The first error, kept until somebody asks.
 #[derive(Clone, Default)]
 pub(super) struct Fault(Arc<Mutex<Option<DeviceError>>>);
@@ -44,7 +53,7 @@ pub(super) struct Opened {
 
 /// Opens the best adapter with its own limits on buffers and the default ones
 /// on everything else.
-pub(super) async fn open() -> Result<Opened, DeviceError> {
+pub(super) async fn open(memory: MemoryLimits) -> Result<Opened, DeviceError> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = wgpu::Backends::PRIMARY;
     let instance = wgpu::Instance::new(descriptor);
@@ -58,9 +67,13 @@ pub(super) async fn open() -> Result<Opened, DeviceError> {
         .map_err(|error| DeviceError::NoAdapter(error.to_string()))?;
     let about = adapter.get_info();
     let offered = adapter.limits();
+    let least = |offered: u64, most: Option<u64>| most.map_or(offered, |most| most.min(offered));
     let limits = wgpu::Limits {
-        max_buffer_size: offered.max_buffer_size,
-        max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
+        max_buffer_size: least(offered.max_buffer_size, memory.buffer),
+        max_storage_buffer_binding_size: least(
+            offered.max_storage_buffer_binding_size,
+            memory.binding,
+        ),
         ..wgpu::Limits::default()
     };
     let (device, queue) = adapter

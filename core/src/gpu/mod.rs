@@ -5,11 +5,18 @@ mod buffer;
 mod device;
 mod kernels;
 mod recorder;
+mod tuning;
+mod variants;
+mod weight;
 
 use std::rc::Rc;
 
 pub use buffer::Buffer;
-pub use device::Info;
+pub use device::{Info, MemoryLimits};
+pub use recorder::Counters;
+pub use tuning::{AttentionVariant, LinearVariant, Tuning};
+pub use variants::contract;
+pub use weight::GpuWeight;
 
 use crate::backend::{
     Activation, AttentionDims, Backend, Columns, Epilogue, PoolDims, Span, UnfoldDims, WeightData,
@@ -22,13 +29,7 @@ use recorder::{Dispatch, Recorder, folded};
 #[derive(Clone)]
 pub struct Gpu {
     recorder: Rc<Recorder>,
-}
-
-/// A matrix on the device, in f32 or f16.
-#[derive(Clone)]
-pub struct GpuWeight {
-    buffer: Buffer,
-    half: bool,
+    tuning: Tuning,
 }
 
 impl Gpu {
@@ -37,10 +38,34 @@ impl Gpu {
     /// # Errors
     /// Where there is none.
     pub async fn new() -> Result<Self, DeviceError> {
-        let recorder = Recorder::new(device::open().await?)?;
+        Self::with_limits(MemoryLimits::default()).await
+    }
+
+    /// Opens the best adapter there is and asks for no more memory at a time
+    /// than given.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub async fn with_limits(limits: MemoryLimits) -> Result<Self, DeviceError> {
+        let recorder = Recorder::new(device::open(limits).await?)?;
         Ok(Self {
             recorder: Rc::new(recorder),
+            tuning: Tuning::default(),
         })
+    }
+
+    /// The same device with variants forced, for tests.
+    #[must_use]
+    pub fn tuned(&self, tuning: Tuning) -> Self {
+        Self {
+            recorder: self.recorder.clone(),
+            tuning,
+        }
+    }
+
+    /// What has been asked of the device so far.
+    pub fn counters(&self) -> Counters {
+        self.recorder.counters()
     }
 
     /// What computes, for a person.
@@ -85,6 +110,7 @@ impl Gpu {
             output,
             parameters: &parameters,
             groups,
+            work: len as u64,
         })
     }
 }
@@ -106,34 +132,8 @@ impl Backend for Gpu {
         Ok(self.recorder.keep(bytemuck::cast_slice(&data))?)
     }
 
-    fn weight(
-        &self,
-        name: &str,
-        data: WeightData,
-        _rows: usize,
-        _cols: usize,
-    ) -> Result<GpuWeight> {
-        let (kept, half) = match data {
-            WeightData::F32(data) => (self.recorder.keep(bytemuck::cast_slice(&data)), false),
-            WeightData::F16(mut data) => {
-                // Two to a word.
-                data.resize(data.len().next_multiple_of(2), half::f16::ZERO);
-                (self.recorder.keep(bytemuck::cast_slice(&data)), true)
-            }
-            quantized @ WeightData::Quantized(..) => {
-                let data = quantized.into_f32();
-                (self.recorder.keep(bytemuck::cast_slice(&data)), false)
-            }
-        };
-        let buffer = kept.map_err(|error| match error {
-            DeviceError::TooLarge { bytes, limit, .. } => DeviceError::TooLarge {
-                name: name.to_owned(),
-                bytes,
-                limit,
-            },
-            other => other,
-        })?;
-        Ok(GpuWeight { buffer, half })
+    fn weight(&self, name: &str, data: WeightData, rows: usize, cols: usize) -> Result<GpuWeight> {
+        Ok(weight::load(self, name, &data, rows, cols)?)
     }
 
     async fn read(&self, buffer: &Buffer, len: usize) -> Result<Vec<f32>> {
@@ -194,6 +194,17 @@ impl Backend for Gpu {
         Ok(kernels::unfold::run(self, x, dims)?)
     }
 
+    fn conv2d(
+        &self,
+        x: &Buffer,
+        dims: UnfoldDims,
+        w: &GpuWeight,
+        out: usize,
+        epilogue: Epilogue<'_, Buffer>,
+    ) -> Result<Buffer> {
+        Ok(kernels::linear::conv2d(self, x, dims, w, out, &epilogue)?)
+    }
+
     fn avg_pool(&self, x: &Buffer, dims: PoolDims) -> Result<Buffer> {
         Ok(kernels::avg_pool::run(self, x, dims)?)
     }
@@ -219,17 +230,16 @@ impl Backend for Gpu {
         ids: &Buffer,
         n: usize,
     ) -> Result<Buffer> {
-        let table = (&table.buffer, table.half);
-        Ok(kernels::gather::run(self, table, cols, (ids, n))?)
+        Ok(kernels::gather::embed(self, table, cols, (ids, n))?)
     }
 
     fn gather(
         &self,
         x: &Buffer,
-        (_, cols): (usize, usize),
+        rows_cols: (usize, usize),
         ids: &Buffer,
         n: usize,
     ) -> Result<Buffer> {
-        Ok(kernels::gather::run(self, (x, false), cols, (ids, n))?)
+        Ok(kernels::gather::run(self, x, rows_cols, (ids, n))?)
     }
 }

@@ -1,8 +1,8 @@
 //! Commands are recorded into one pass and submitted together, when somebody
 //! reads.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use super::buffer::{Buffer, Pool};
@@ -17,18 +17,42 @@ const RING: u64 = 1 << 18;
 const STEP: u64 = 256;
 /// Bind groups that are kept.
 const MAX_BIND_GROUPS: usize = 4096;
+/// Bytes of a dispatch's parameters, at most.
+const PARAMETERS: u64 = 128;
+/// Floating-point operations after which what is recorded is submitted, so that
+/// the GPU begins early and no submission takes a slow one so long that the
+/// system ends it.
+const MAX_WORK: u64 = 100_000_000_000;
 /// Most workgroups along one axis of a dispatch.
 const MAX_GROUPS: u32 = 65_535;
+
+/// Most inputs of a kernel: with the output, six of the eight storage buffers
+/// that every device binds.
+const MAX_INPUTS: u32 = 5;
 
 /// What identifies a pipeline: the kernel and its specialisation.
 type PipelineKey = (KernelId, u32);
 /// What identifies a bind group: how many inputs, then every buffer.
-type BindKey = [u64; 6];
+type BindKey = [u64; 7];
+
+/// What has been asked of a device since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Kernels run.
+    pub dispatches: u64,
+    /// Times that commands were handed over.
+    pub submits: u64,
+    /// Buffers, bind groups and pipelines made.
+    pub objects: u64,
+    /// Floating-point operations of the kernels, nominally.
+    pub work: u64,
+}
 
 struct Pending {
     encoder: wgpu::CommandEncoder,
     pass: Option<wgpu::ComputePass<'static>>,
     parameters: Vec<u8>,
+    work: u64,
 }
 
 pub(super) struct Recorder {
@@ -41,6 +65,9 @@ pub(super) struct Recorder {
     pipelines: RefCell<HashMap<PipelineKey, wgpu::ComputePipeline>>,
     bind_groups: RefCell<HashMap<BindKey, wgpu::BindGroup>>,
     pending: RefCell<Option<Pending>>,
+    /// Where results are read from, kept for the next read.
+    staging: RefCell<Option<wgpu::Buffer>>,
+    counters: Cell<Counters>,
 }
 
 /// One dispatch.
@@ -51,11 +78,13 @@ pub(super) struct Dispatch<'a> {
     /// Read-only buffers; an absent one is bound to nothing.
     pub(super) inputs: &'a [Option<&'a Buffer>],
     pub(super) output: &'a Buffer,
-    /// At most 16 numbers, as the kernel's `Parameters` has them.
+    /// At most 32 numbers, as the kernel's `Parameters` has them.
     pub(super) parameters: &'a [u32],
     /// Workgroups along x, y and z. More than fit along x are folded into y
     /// by kernels that say so.
     pub(super) groups: (u32, u32, u32),
+    /// Floating-point operations.
+    pub(super) work: u64,
 }
 
 fn layout(device: &wgpu::Device, inputs: u32) -> (wgpu::BindGroupLayout, wgpu::PipelineLayout) {
@@ -105,7 +134,9 @@ impl Recorder {
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        let layouts = (0..=4).map(|inputs| layout(device, inputs)).collect();
+        let layouts = (0..=MAX_INPUTS)
+            .map(|inputs| layout(device, inputs))
+            .collect();
         let nothing = pool.take(16, true)?;
         Ok(Self {
             ring,
@@ -114,20 +145,34 @@ impl Recorder {
             pipelines: RefCell::default(),
             bind_groups: RefCell::default(),
             pending: RefCell::default(),
+            staging: RefCell::default(),
+            counters: Cell::default(),
             pool,
             opened,
         })
     }
 
-    fn pipeline(&self, kernel: &'static Kernel, variant: u32) -> wgpu::ComputePipeline {
-        let key = (kernel.id, variant);
-        if let Some(pipeline) = self.pipelines.borrow().get(&key) {
-            return pipeline.clone();
+    /// What has been asked so far.
+    pub(super) fn counters(&self) -> Counters {
+        let counters = self.counters.get();
+        Counters {
+            objects: counters.objects + self.pool.made.get(),
+            ..counters
         }
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Counters)) {
+        let mut counters = self.counters.get();
+        change(&mut counters);
+        self.counters.set(counters);
+    }
+
+    fn make_pipeline(&self, kernel: &'static Kernel, variant: u32) -> wgpu::ComputePipeline {
+        self.count(|counters| counters.objects += 1);
         let device = &self.opened.device;
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(kernel.name),
-            source: wgpu::ShaderSource::Wgsl(kernel.source.into()),
+            source: wgpu::ShaderSource::Wgsl(kernel.source.concat().into()),
         });
         let constants: Vec<(&str, f64)> = kernel
             .constants
@@ -135,7 +180,7 @@ impl Recorder {
             .enumerate()
             .map(|(i, &name)| (name, f64::from(variant >> (8 * i) & 0xff)))
             .collect();
-        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(kernel.name),
             layout: Some(&self.layouts[kernel.inputs].1),
             module: &module,
@@ -145,33 +190,15 @@ impl Recorder {
                 ..Default::default()
             },
             cache: None,
-        });
-        self.pipelines.borrow_mut().insert(key, pipeline.clone());
-        pipeline
+        })
     }
 
-    fn bind_group(&self, inputs: &[Option<&Buffer>], output: &Buffer) -> wgpu::BindGroup {
-        let buffers: Vec<&Buffer> = inputs
-            .iter()
-            .map(|input| input.unwrap_or(&self.nothing))
-            .chain([output])
-            .collect();
-        let mut key: BindKey = [0; 6];
-        key[0] = inputs.len() as u64;
-        for (slot, buffer) in key[1..].iter_mut().zip(&buffers) {
-            *slot = buffer.raw().id;
-        }
-        let mut kept = self.bind_groups.borrow_mut();
-        if let Some(group) = kept.get(&key) {
-            return group.clone();
-        }
-        if kept.len() >= MAX_BIND_GROUPS {
-            kept.clear();
-        }
+    fn make_bind_group(&self, buffers: &[&Buffer]) -> wgpu::BindGroup {
+        self.count(|counters| counters.objects += 1);
         let parameters = wgpu::BufferBinding {
             buffer: &self.ring,
             offset: 0,
-            size: wgpu::BufferSize::new(64),
+            size: wgpu::BufferSize::new(PARAMETERS),
         };
         let mut entries = vec![wgpu::BindGroupEntry {
             binding: 0,
@@ -183,27 +210,50 @@ impl Recorder {
                 resource: buffer.raw().buffer.as_entire_binding(),
             });
         }
-        let group = self
-            .opened
+        self.opened
             .device
             .create_bind_group(&wgpu::BindGroupDescriptor {
                 label: None,
-                layout: &self.layouts[inputs.len()].0,
+                layout: &self.layouts[buffers.len() - 1].0,
                 entries: &entries,
-            });
-        kept.insert(key, group.clone());
-        group
+            })
     }
 
     /// Records a dispatch.
     pub(super) fn dispatch(&self, dispatch: &Dispatch<'_>) -> Result<(), DeviceError> {
         self.opened.fault.check()?;
-        let full = |pending: &Pending| pending.parameters.len() as u64 >= RING;
+        let full =
+            |pending: &Pending| pending.parameters.len() as u64 >= RING || pending.work >= MAX_WORK;
         if self.pending.borrow().as_ref().is_some_and(full) {
             self.submit(|_| {});
         }
-        let pipeline = self.pipeline(dispatch.kernel, dispatch.variant);
-        let group = self.bind_group(dispatch.inputs, dispatch.output);
+        let mut buffers = [&self.nothing; MAX_INPUTS as usize + 1];
+        let inputs = dispatch.inputs.len();
+        for (slot, input) in buffers.iter_mut().zip(dispatch.inputs) {
+            *slot = input.unwrap_or(&self.nothing);
+        }
+        buffers[inputs] = dispatch.output;
+        let buffers = &buffers[..=inputs];
+        let mut key: BindKey = [0; MAX_INPUTS as usize + 2];
+        key[0] = inputs as u64;
+        for (slot, buffer) in key[1..].iter_mut().zip(buffers) {
+            *slot = buffer.raw().id;
+            self.pool.used(buffer);
+        }
+        // The caches lend what they hold: a clone of a handle is two calls of
+        // the browser.
+        let mut pipelines = self.pipelines.borrow_mut();
+        let pipeline = pipelines
+            .entry((dispatch.kernel.id, dispatch.variant))
+            .or_insert_with(|| self.make_pipeline(dispatch.kernel, dispatch.variant));
+        let mut bind_groups = self.bind_groups.borrow_mut();
+        if bind_groups.len() >= MAX_BIND_GROUPS && !bind_groups.contains_key(&key) {
+            bind_groups.clear();
+        }
+        let group = bind_groups
+            .entry(key)
+            .or_insert_with(|| self.make_bind_group(buffers));
+
         let mut pending = self.pending.borrow_mut();
         let pending = pending.get_or_insert_with(|| self.begin());
         let offset = pending.parameters.len();
@@ -211,6 +261,7 @@ impl Recorder {
             .parameters
             .extend(bytemuck::cast_slice::<u32, u8>(dispatch.parameters));
         pending.parameters.resize(offset + STEP as usize, 0);
+        pending.work += dispatch.work;
         let pass = pending.pass.get_or_insert_with(|| {
             let descriptor = wgpu::ComputePassDescriptor::default();
             pending
@@ -218,10 +269,14 @@ impl Recorder {
                 .begin_compute_pass(&descriptor)
                 .forget_lifetime()
         });
-        pass.set_pipeline(&pipeline);
-        pass.set_bind_group(0, &group, &[offset as u32]);
+        pass.set_pipeline(pipeline);
+        pass.set_bind_group(0, &*group, &[offset as u32]);
         let (x, y, z) = dispatch.groups;
         pass.dispatch_workgroups(x, y, z);
+        self.count(|counters| {
+            counters.dispatches += 1;
+            counters.work += dispatch.work;
+        });
         Ok(())
     }
 
@@ -231,6 +286,7 @@ impl Recorder {
             encoder: self.opened.device.create_command_encoder(&descriptor),
             pass: None,
             parameters: Vec::new(),
+            work: 0,
         }
     }
 
@@ -247,16 +303,47 @@ impl Recorder {
         queue.write_buffer(&self.ring, 0, &pending.parameters);
         queue.submit([pending.encoder.finish()]);
         self.pool.epoch.set(self.pool.epoch.get() + 1);
+        self.count(|counters| counters.submits += 1);
+        self.release();
+    }
+
+    /// Gives back the memory of weights that nobody holds. Only where no
+    /// command is recorded and not submitted.
+    fn release(&self) {
+        let gone = self.pool.gone();
+        if gone.is_empty() {
+            return;
+        }
+        let ids: HashSet<u64> = gone.iter().map(|raw| raw.id).collect();
+        let mut bind_groups = self.bind_groups.borrow_mut();
+        bind_groups.retain(|key, _| !key[1..].iter().any(|id| ids.contains(id)));
+        for raw in gone {
+            raw.buffer.destroy();
+        }
     }
 
     /// Copies bytes to the device, to stay there.
     pub(super) fn keep(&self, bytes: &[u8]) -> Result<Buffer, DeviceError> {
         self.opened.fault.check()?;
-        let buffer = self.pool.keep(bytes.len() as u64)?;
-        self.opened
-            .queue
-            .write_buffer(&buffer.raw().buffer, 0, bytes);
+        let buffer = self.reserve(bytes.len() as u64)?;
+        self.write(&buffer, 0, bytes);
         Ok(buffer)
+    }
+
+    /// Room for what stays on the device.
+    pub(super) fn reserve(&self, bytes: u64) -> Result<Buffer, DeviceError> {
+        if self.pending.borrow().is_none() {
+            self.release();
+        }
+        self.pool.keep(bytes)
+    }
+
+    /// Copies bytes to a place in a buffer that no recorded command uses, and
+    /// tells how many.
+    pub(super) fn write(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) -> u64 {
+        let queue = &self.opened.queue;
+        queue.write_buffer(&buffer.raw().buffer, offset, bytes);
+        bytes.len() as u64
     }
 
     /// Copies bytes to the device.
@@ -265,9 +352,7 @@ impl Recorder {
         let buffer = self.pool.take(bytes.len() as u64, true)?;
         // Written before everything recorded is submitted, which is why the
         // buffer is fresh.
-        self.opened
-            .queue
-            .write_buffer(&buffer.raw().buffer, 0, bytes);
+        self.write(&buffer, 0, bytes);
         Ok(buffer)
     }
 
@@ -276,17 +361,12 @@ impl Recorder {
         self.opened.fault.check()?;
         let bytes = (len * 4) as u64;
         let device = &self.opened.device;
-        let staging = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("read"),
-            size: bytes.max(4),
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
+        let staging = self.staging(bytes.max(4096));
         self.submit(|encoder| {
             encoder.copy_buffer_to_buffer(&buffer.raw().buffer, 0, &staging, 0, bytes);
         });
         let (send, receive) = futures_channel::oneshot::channel();
-        staging.map_async(wgpu::MapMode::Read, .., move |mapped| {
+        staging.map_async(wgpu::MapMode::Read, ..bytes.max(4), move |mapped| {
             // Nobody listens any more where the reader was dropped.
             let _ = send.send(mapped);
         });
@@ -298,7 +378,28 @@ impl Recorder {
         let mapped = receive.await.map_err(|e| lost(&e))?;
         self.opened.fault.check()?;
         mapped.map_err(|e| lost(&e))?;
-        let view = staging.get_mapped_range(..).map_err(|e| lost(&e))?;
-        Ok(bytemuck::pod_collect_to_vec(&view[..]))
+        let view = staging
+            .get_mapped_range(..bytes.max(4))
+            .map_err(|e| lost(&e))?;
+        let numbers = bytemuck::pod_collect_to_vec(&view[..len * 4]);
+        drop(view);
+        staging.unmap();
+        self.staging.replace(Some(staging));
+        Ok(numbers)
+    }
+
+    /// A buffer of at least so many bytes that the host can read: the last
+    /// one, if it is large enough and nobody reads from it now.
+    fn staging(&self, bytes: u64) -> wgpu::Buffer {
+        if let Some(staging) = self.staging.take().filter(|kept| kept.size() >= bytes) {
+            return staging;
+        }
+        self.count(|counters| counters.objects += 1);
+        self.opened.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("read"),
+            size: bytes,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        })
     }
 }

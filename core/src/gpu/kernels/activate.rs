@@ -1,12 +1,12 @@
-use super::{Kernel, code, with_activations};
+use super::{ACTIVATIONS, Kernel, code};
 use crate::backend::Activation;
 use crate::gpu::{Buffer, Gpu};
 use crate::{DeviceError, Result};
 
-pub(in crate::gpu) const KERNEL: Kernel = Kernel {
+pub(in crate::gpu) static KERNEL: Kernel = Kernel {
     id: 1,
     name: "activate",
-    source: with_activations!("activate.wgsl"),
+    source: &[ACTIVATIONS, include_str!("activate.wgsl")],
     inputs: 1,
     constants: &[],
 };

@@ -2,10 +2,10 @@ use super::Kernel;
 use crate::DeviceError;
 use crate::gpu::{Buffer, Gpu};
 
-pub(in crate::gpu) const KERNEL: Kernel = Kernel {
+pub(in crate::gpu) static KERNEL: Kernel = Kernel {
     id: 2,
     name: "add",
-    source: include_str!("add.wgsl"),
+    source: &[include_str!("add.wgsl")],
     inputs: 2,
     constants: &[],
 };

@@ -1,21 +1,29 @@
-use super::Kernel;
+use super::{Kernel, attention_few, attention_sum, vectors};
 use crate::backend::{AttentionDims, Columns, Mask};
 use crate::gpu::recorder::Dispatch;
+use crate::gpu::tuning::AttentionVariant;
 use crate::gpu::{Buffer, Gpu};
-use crate::{Error, Result};
+use crate::{DeviceError, Error, Result};
 
-pub(in crate::gpu) const KERNEL: Kernel = Kernel {
+/// The tiled form.
+pub(in crate::gpu) static KERNEL: Kernel = Kernel {
     id: 9,
     name: "attention",
-    source: include_str!("attention.wgsl"),
+    source: &[
+        include_str!("attention_inputs.wgsl"),
+        include_str!("attention.wgsl"),
+    ],
     inputs: 3,
-    constants: &[],
+    constants: &["VECTOR", "QUADS", "BLOCK"],
 };
 
-/// Widest head that the shader has room for.
+/// Widest head that the tiled form stages, and that any form takes.
+const MAX_TILED: usize = 128;
 const MAX_HEAD_DIM: usize = 256;
 /// Most queries, heads or sequences: workgroups along one axis.
 const MAX_AXIS: usize = 65_535;
+/// Keys that a workgroup for few queries takes at a time.
+const FEW_KEYS: usize = 64;
 
 /// See [`crate::backend::Backend::attention`].
 pub(in crate::gpu) fn run(
@@ -31,7 +39,7 @@ pub(in crate::gpu) fn run(
         head_dim,
         queries,
         keys,
-        mask,
+        ..
     } = dims;
     if head_dim > MAX_HEAD_DIM || batch.max(queries).max(heads) > MAX_AXIS {
         return Err(Error::Shape {
@@ -40,31 +48,123 @@ pub(in crate::gpu) fn run(
             found: format!("{dims:?}; compute on the CPU"),
         });
     }
-    let output = gpu.take(batch * queries * heads * head_dim)?;
-    let (causal, offset) = match mask {
-        Mask::None => (0, 0),
-        Mask::Causal { offset } => (1, offset as u32),
+    let call = Call {
+        gpu,
+        inputs: [q, k, v],
+        dims,
+        quads: head_dim.div_ceil(4),
     };
-    let scale = (head_dim as f32).sqrt().recip();
-    let mut parameters = vec![
-        heads as u32,
-        head_dim as u32,
-        queries as u32,
-        keys as u32,
-        causal,
-        offset,
-        scale.to_bits(),
-    ];
-    for band in [q, k, v] {
-        parameters.extend([band.start as u32, band.stride as u32]);
+    let variant = (gpu.tuning.attention)
+        .unwrap_or_else(|| AttentionVariant::choose(batch * heads, queries, keys));
+    Ok(match variant {
+        AttentionVariant::Tiled if head_dim <= MAX_TILED => call.tiled()?,
+        AttentionVariant::Tiled => call.few(1)?,
+        AttentionVariant::Few { parts } => {
+            // One workgroup for each part of each query, along one axis.
+            call.few(parts.clamp(1, MAX_AXIS / queries))?
+        }
+    })
+}
+
+struct Call<'a> {
+    gpu: &'a Gpu,
+    /// q, k and v.
+    inputs: [&'a Columns<'a, Buffer>; 3],
+    dims: AttentionDims,
+    /// Vectors of a head.
+    quads: usize,
+}
+
+impl Call<'_> {
+    fn variant(&self) -> u32 {
+        let mut sizes = vec![self.dims.head_dim];
+        for band in self.inputs {
+            sizes.extend([band.start, band.stride]);
+        }
+        u32::from(vectors(&sizes)) | (self.quads as u32) << 8
     }
-    gpu.recorder.dispatch(&Dispatch {
-        kernel: &KERNEL,
-        variant: 0,
-        inputs: &[Some(q.buffer), Some(k.buffer), Some(v.buffer)],
-        output: &output,
-        parameters: &parameters,
-        groups: (queries as u32, heads as u32, batch as u32),
-    })?;
-    Ok(output)
+
+    fn buffers(&self) -> [Option<&Buffer>; 3] {
+        self.inputs.map(|band| Some(band.buffer))
+    }
+
+    /// Numbers of the result.
+    fn len(&self) -> usize {
+        let d = self.dims;
+        d.batch * d.queries * d.heads * d.head_dim
+    }
+
+    fn work(&self) -> u64 {
+        4 * (self.len() * self.dims.keys) as u64
+    }
+
+    fn parameters(&self, chunk: usize, parts: usize) -> Vec<u32> {
+        let d = self.dims;
+        // A rule that is added here is added to `attention_inputs.wgsl`.
+        let (mask, offset) = match d.mask {
+            Mask::None => (0, 0),
+            Mask::Causal { offset } => (1, offset),
+        };
+        let scale = (d.head_dim as f32).sqrt().recip();
+        let mut parameters = [d.heads, d.head_dim, d.queries, d.keys]
+            .map(|x| x as u32)
+            .to_vec();
+        parameters.extend([scale.to_bits(), mask, offset as u32]);
+        for band in self.inputs {
+            parameters.extend([band.start as u32, band.stride as u32]);
+        }
+        parameters.extend([chunk as u32, parts as u32]);
+        parameters
+    }
+
+    fn tiled(&self) -> Result<Buffer, DeviceError> {
+        let d = self.dims;
+        let output = self.gpu.take(self.len())?;
+        // As many keys as fit beside the queries in workgroup memory.
+        let block = match self.quads {
+            0..=16 => 32,
+            17..=24 => 16,
+            _ => 8,
+        };
+        self.gpu.recorder.dispatch(&Dispatch {
+            kernel: &KERNEL,
+            variant: self.variant() | block << 16,
+            inputs: &self.buffers(),
+            output: &output,
+            parameters: &self.parameters(d.keys, 1),
+            groups: (
+                d.queries.div_ceil(16) as u32,
+                d.heads as u32,
+                d.batch as u32,
+            ),
+            work: self.work(),
+        })?;
+        Ok(output)
+    }
+
+    fn few(&self, parts: usize) -> Result<Buffer, DeviceError> {
+        let d = self.dims;
+        let chunk = d.keys.div_ceil(parts).next_multiple_of(FEW_KEYS);
+        let parts = d.keys.div_ceil(chunk).max(1);
+        let rows = d.batch * d.queries * d.heads;
+        let len = if parts == 1 {
+            self.len()
+        } else {
+            rows * parts * (d.head_dim + 2)
+        };
+        let output = self.gpu.take(len)?;
+        self.gpu.recorder.dispatch(&Dispatch {
+            kernel: &attention_few::KERNEL,
+            variant: self.variant(),
+            inputs: &self.buffers(),
+            output: &output,
+            parameters: &self.parameters(chunk, parts),
+            groups: ((d.queries * parts) as u32, d.heads as u32, d.batch as u32),
+            work: self.work(),
+        })?;
+        if parts == 1 {
+            return Ok(output);
+        }
+        attention_sum::run(self.gpu, &output, self.len(), d.head_dim, parts)
+    }
 }

@@ -3,10 +3,10 @@ use crate::DeviceError;
 use crate::backend::PoolDims;
 use crate::gpu::{Buffer, Gpu};
 
-pub(in crate::gpu) const KERNEL: Kernel = Kernel {
+pub(in crate::gpu) static KERNEL: Kernel = Kernel {
     id: 10,
     name: "avg_pool",
-    source: include_str!("avg_pool.wgsl"),
+    source: &[include_str!("avg_pool.wgsl")],
     inputs: 1,
     constants: &[],
 };

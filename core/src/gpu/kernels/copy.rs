@@ -3,10 +3,10 @@ use crate::DeviceError;
 use crate::backend::Span;
 use crate::gpu::{Buffer, Gpu};
 
-pub(in crate::gpu) const KERNEL: Kernel = Kernel {
+pub(in crate::gpu) static KERNEL: Kernel = Kernel {
     id: 3,
     name: "copy",
-    source: include_str!("copy.wgsl"),
+    source: &[include_str!("copy.wgsl")],
     inputs: 1,
     constants: &[],
 };

@@ -1,9 +1,9 @@
-// One workgroup a row.
+// One workgroup a row. `cols` counts Numbers.
 struct Parameters { rows: u32, cols: u32, stride: u32 }
 
 @group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read_write> out: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<Number>;
+@group(0) @binding(2) var<storage, read_write> out: array<Number>;
 
 const WIDTH: u32 = 64u;
 var<workgroup> partial: array<f32, WIDTH>;
@@ -14,7 +14,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let start = min(row, p.rows - 1u) * p.cols;
   var squares = 0.0;
   for (var i = lane; i < p.cols; i += WIDTH) {
-    squares += x[start + i] * x[start + i];
+    squares += total_of(x[start + i] * x[start + i]);
   }
   partial[lane] = squares;
   workgroupBarrier();

@@ -1,15 +1,10 @@
-use super::Kernel;
+use super::{Kernel, form, row_kernels, vectors};
 use crate::DeviceError;
 use crate::gpu::recorder::{Dispatch, folded};
 use crate::gpu::{Buffer, Gpu};
 
-pub(in crate::gpu) const KERNEL: Kernel = Kernel {
-    id: 5,
-    name: "layer_norm",
-    source: include_str!("layer_norm.wgsl"),
-    inputs: 3,
-    constants: &[],
-};
+pub(in crate::gpu) static KERNELS: [Kernel; 2] =
+    row_kernels!([5, 20], "layer_norm", "layer_norm.wgsl", 3);
 
 /// See [`crate::backend::Backend::layer_norm`].
 pub(in crate::gpu) fn run(
@@ -21,13 +16,16 @@ pub(in crate::gpu) fn run(
 ) -> Result<Buffer, DeviceError> {
     let output = gpu.take(rows * cols)?;
     let groups = folded(rows as u32);
+    let vectors = vectors(&[cols]);
+    let numbers = if vectors { cols / 4 } else { cols };
     gpu.recorder.dispatch(&Dispatch {
-        kernel: &KERNEL,
+        kernel: &KERNELS[form(vectors)],
         variant: 0,
         inputs: &[Some(x), Some(weight), Some(bias)],
         output: &output,
-        parameters: &[rows as u32, cols as u32, eps.to_bits(), groups.0],
+        parameters: &[rows as u32, numbers as u32, eps.to_bits(), groups.0],
         groups,
+        work: 8 * (rows * cols) as u64,
     })?;
     Ok(output)
 }

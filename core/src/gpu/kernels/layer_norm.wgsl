@@ -1,11 +1,11 @@
-// One workgroup a row; mean and variance in two passes.
+// One workgroup a row; mean and variance in two passes. `cols` counts Numbers.
 struct Parameters { rows: u32, cols: u32, eps: f32, stride: u32 }
 
 @group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> weight: array<f32>;
-@group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read_write> out: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<Number>;
+@group(0) @binding(2) var<storage, read> weight: array<Number>;
+@group(0) @binding(3) var<storage, read> bias: array<Number>;
+@group(0) @binding(4) var<storage, read_write> out: array<Number>;
 
 const WIDTH: u32 = 64u;
 var<workgroup> partial: array<f32, WIDTH>;
@@ -30,17 +30,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   // A row too many is computed from the last one and not written: barriers
   // must be met by all.
   let start = min(row, p.rows - 1u) * p.cols;
+  let count = f32(p.cols) * EACH;
   var sum = 0.0;
   for (var i = lane; i < p.cols; i += WIDTH) {
-    sum += x[start + i];
+    sum += total_of(x[start + i]);
   }
-  let mean = total(lane, sum) / f32(p.cols);
+  let mean = total(lane, sum) / count;
   var squares = 0.0;
   for (var i = lane; i < p.cols; i += WIDTH) {
     let d = x[start + i] - mean;
-    squares += d * d;
+    squares += total_of(d * d);
   }
-  let scale = inverseSqrt(total(lane, squares) / f32(p.cols) + p.eps);
+  let scale = inverseSqrt(total(lane, squares) / count + p.eps);
   if row < p.rows {
     for (var i = lane; i < p.cols; i += WIDTH) {
       out[start + i] = (x[start + i] - mean) * scale * weight[i] + bias[i];

@@ -1,57 +1,284 @@
-use super::{Kernel, code, with_activations};
+//! `linear` and `conv2d`: one product over rows of a matrix or windows of
+//! pictures, in the variant that fits its shape.
+
+use super::{Kernel, code, form, linear_few, linear_small, linear_sum, matrix_kernels, vectors};
 use crate::DeviceError;
-use crate::backend::Epilogue;
-use crate::gpu::recorder::Dispatch;
+use crate::backend::{Epilogue, UnfoldDims};
+use crate::gpu::recorder::{Dispatch, folded};
+use crate::gpu::tuning::LinearVariant;
+use crate::gpu::weight::Shard;
 use crate::gpu::{Buffer, Gpu, GpuWeight};
+use crate::quant::BLOCK;
 
-pub(in crate::gpu) const KERNEL: Kernel = Kernel {
-    id: 8,
-    name: "linear",
-    source: with_activations!("linear.wgsl"),
-    inputs: 4,
-    constants: &["HALF", "ACTIVATION"],
-};
+pub(in crate::gpu) static KERNELS: [Kernel; 2] = matrix_kernels!(
+    [8, 11],
+    "linear",
+    "linear.wgsl",
+    &["WEIGHT", "VECTOR", "WINDOWS"]
+);
 
-/// Side of the tile that a workgroup makes.
-const TILE: u32 = 64;
 /// Row tiles along y; more go along z.
-const MAX_ROW_GROUPS: u32 = 32_768;
+const MAX_ROW_TILES: usize = 32_768;
+
+/// What is multiplied: rows of a matrix, or windows of pictures.
+struct Rows<'a> {
+    buffer: &'a Buffer,
+    rows: usize,
+    inner: usize,
+    windows: Option<UnfoldDims>,
+}
 
 /// See [`crate::backend::Backend::linear`].
 pub(in crate::gpu) fn run(
     gpu: &Gpu,
-    (x, rows): (&Buffer, usize),
+    (buffer, rows): (&Buffer, usize),
     w: &GpuWeight,
     (out, inner): (usize, usize),
     epilogue: &Epilogue<'_, Buffer>,
 ) -> Result<Buffer, DeviceError> {
-    let output = gpu.take(rows * out)?;
-    let tiles = (rows as u32).div_ceil(TILE);
-    let row_groups = tiles.min(MAX_ROW_GROUPS);
-    // 1 before the activation, 2 after it.
-    let residual = match (epilogue.residual, epilogue.residual_first) {
-        (None, _) => 0,
-        (Some(_), true) => 1,
-        (Some(_), false) => 2,
+    let x = Rows {
+        buffer,
+        rows,
+        inner,
+        windows: None,
     };
-    gpu.recorder.dispatch(&Dispatch {
-        kernel: &KERNEL,
-        variant: u32::from(w.half) | code(epilogue.activation) << 8,
-        inputs: &[Some(x), Some(&w.buffer), epilogue.bias, epilogue.residual],
-        output: &output,
-        parameters: &[
-            rows as u32,
-            out as u32,
-            inner as u32,
-            u32::from(epilogue.bias.is_some()),
-            residual,
-            row_groups,
-        ],
-        groups: (
-            (out as u32).div_ceil(TILE),
-            row_groups,
-            tiles.div_ceil(row_groups),
-        ),
-    })?;
+    product(gpu, &x, w, out, epilogue)
+}
+
+/// See [`crate::backend::Backend::conv2d`]: the product over windows whose
+/// places are worked out where they are read.
+pub(in crate::gpu) fn conv2d(
+    gpu: &Gpu,
+    buffer: &Buffer,
+    dims: UnfoldDims,
+    w: &GpuWeight,
+    out: usize,
+    epilogue: &Epilogue<'_, Buffer>,
+) -> Result<Buffer, DeviceError> {
+    let (out_height, out_width) = dims.out();
+    // A window of one pixel at every pixel is that pixel.
+    let pixels = (dims.kernel, dims.stride, dims.padding) == (1, 1, 0);
+    let x = Rows {
+        buffer,
+        rows: dims.n * out_height * out_width,
+        inner: dims.kernel * dims.kernel * dims.channels,
+        windows: (!pixels).then_some(dims),
+    };
+    product(gpu, &x, w, out, epilogue)
+}
+
+fn product(
+    gpu: &Gpu,
+    x: &Rows<'_>,
+    w: &GpuWeight,
+    out: usize,
+    epilogue: &Epilogue<'_, Buffer>,
+) -> Result<Buffer, DeviceError> {
+    let output = gpu.take(x.rows * out)?;
+    for shard in w.shards.iter() {
+        Product {
+            gpu,
+            x,
+            w,
+            shard,
+            out,
+            epilogue,
+            output: &output,
+        }
+        .record()?;
+    }
     Ok(output)
+}
+
+/// The columns of a product that one buffer of weights gives.
+struct Product<'a> {
+    gpu: &'a Gpu,
+    x: &'a Rows<'a>,
+    w: &'a GpuWeight,
+    shard: &'a Shard,
+    out: usize,
+    epilogue: &'a Epilogue<'a, Buffer>,
+    output: &'a Buffer,
+}
+
+/// What follows the products, as the shaders know it.
+struct End {
+    /// Columns of the output, and the first of ours.
+    width: usize,
+    first: usize,
+    bias: bool,
+    /// 1 before the activation, 2 after it.
+    residual: u32,
+    activation: u32,
+}
+
+impl Product<'_> {
+    fn record(&self) -> Result<(), DeviceError> {
+        let (rows, cols, inner) = (self.x.rows, self.shard.rows, self.x.inner);
+        let variant =
+            (self.gpu.tuning.linear).unwrap_or_else(|| LinearVariant::choose(rows, cols, inner));
+        match variant {
+            LinearVariant::Large => self.tiles(&KERNELS, 64),
+            LinearVariant::Few if rows <= 4 && self.x.windows.is_none() => self.few(),
+            LinearVariant::Few | LinearVariant::Small => self.tiles(&linear_small::KERNELS, 32),
+            LinearVariant::Split { parts } => self.split(parts),
+        }
+    }
+
+    fn end(&self) -> End {
+        let epilogue = self.epilogue;
+        End {
+            width: self.out,
+            first: self.shard.start,
+            bias: epilogue.bias.is_some(),
+            residual: match (epilogue.residual, epilogue.residual_first) {
+                (None, _) => 0,
+                (Some(_), true) => 1,
+                (Some(_), false) => 2,
+            },
+            activation: code(epilogue.activation),
+        }
+    }
+
+    /// Whether columns are stored in vectors.
+    fn quads(&self) -> bool {
+        let sizes = [self.out, self.shard.start, self.shard.rows];
+        vectors(&sizes)
+    }
+
+    /// Whether x is read in vectors: no four numbers may cross the end of a
+    /// row, or of a line of a window.
+    fn vector(&self) -> bool {
+        match self.x.windows {
+            None => vectors(&[self.x.inner]),
+            Some(d) => {
+                let pixels = [d.stride, d.padding, d.width, d.kernel];
+                vectors(&pixels.map(|pixels| pixels * d.channels))
+            }
+        }
+    }
+
+    fn variant(&self) -> u32 {
+        self.w.storage as u32 | u32::from(self.vector()) << 8
+    }
+
+    fn parameters(&self, end: &End, row_tiles: usize, split: usize) -> Vec<u32> {
+        let sizes = [
+            self.x.rows,
+            self.shard.rows,
+            self.x.inner,
+            self.w.blocks,
+            end.width,
+            end.first,
+        ];
+        let mut parameters = sizes.map(|x| x as u32).to_vec();
+        parameters.extend([u32::from(end.bias), end.residual, end.activation]);
+        parameters.extend([row_tiles as u32, split as u32]);
+        if let Some(d) = self.x.windows {
+            let (out_height, out_width) = d.out();
+            let windows = [
+                d.height,
+                d.width * d.channels,
+                d.kernel * d.channels,
+                out_height,
+                out_width,
+                d.stride,
+                d.stride * d.channels,
+                d.padding,
+                d.padding * d.channels,
+            ];
+            parameters.extend(windows.map(|x| x as u32));
+        }
+        parameters
+    }
+
+    fn inputs(&self) -> [Option<&Buffer>; 5] {
+        [
+            Some(self.x.buffer),
+            Some(&self.shard.data),
+            self.shard.scales.as_ref(),
+            self.epilogue.bias,
+            self.epilogue.residual,
+        ]
+    }
+
+    fn work(&self) -> u64 {
+        2 * (self.x.rows * self.shard.rows * self.x.inner) as u64
+    }
+
+    fn tiles(&self, kernels: &'static [Kernel; 2], side: usize) -> Result<(), DeviceError> {
+        let tiles = self.x.rows.div_ceil(side);
+        let row_tiles = tiles.min(MAX_ROW_TILES);
+        let inner = self.w.blocks * BLOCK;
+        self.gpu.recorder.dispatch(&Dispatch {
+            kernel: &kernels[form(self.quads())],
+            variant: self.variant() | u32::from(self.x.windows.is_some()) << 16,
+            inputs: &self.inputs(),
+            output: self.output,
+            parameters: &self.parameters(&self.end(), row_tiles, inner),
+            groups: (
+                self.shard.rows.div_ceil(side) as u32,
+                row_tiles as u32,
+                tiles.div_ceil(row_tiles) as u32,
+            ),
+            work: self.work(),
+        })
+    }
+
+    fn few(&self) -> Result<(), DeviceError> {
+        let (x, y, z) = folded(self.shard.rows.div_ceil(linear_few::COLUMNS) as u32);
+        self.gpu.recorder.dispatch(&Dispatch {
+            kernel: &linear_few::KERNELS[form(self.quads())],
+            variant: self.variant() | (self.x.rows as u32) << 16,
+            inputs: &self.inputs(),
+            output: self.output,
+            parameters: &self.parameters(&self.end(), x as usize, 0),
+            groups: (x, y, z),
+            work: self.work(),
+        })
+    }
+
+    /// The parts side by side, then their sum and what follows it.
+    fn split(&self, parts: usize) -> Result<(), DeviceError> {
+        let (rows, cols) = (self.x.rows, self.shard.rows);
+        let length = self.w.blocks.div_ceil(parts.max(1)) * BLOCK;
+        let parts = (self.w.blocks * BLOCK).div_ceil(length);
+        let width = cols.next_multiple_of(4);
+        let partial = self.gpu.take(parts * rows * width)?;
+        let row_tiles = rows.div_ceil(32);
+        let nothing_yet = End {
+            width,
+            first: 0,
+            bias: false,
+            residual: 0,
+            activation: 0,
+        };
+        self.gpu.recorder.dispatch(&Dispatch {
+            // Parts are stored in vectors whatever the output's columns are.
+            kernel: &linear_small::KERNELS[form(true)],
+            variant: self.variant() | u32::from(self.x.windows.is_some()) << 16 | 1 << 24,
+            inputs: &self.inputs(),
+            output: &partial,
+            parameters: &self.parameters(&nothing_yet, row_tiles, length),
+            groups: (cols.div_ceil(32) as u32, row_tiles as u32, parts as u32),
+            work: self.work(),
+        })?;
+        let inputs = [
+            Some(&partial),
+            None,
+            None,
+            self.epilogue.bias,
+            self.epilogue.residual,
+        ];
+        let quads = rows * width / 4;
+        self.gpu.recorder.dispatch(&Dispatch {
+            kernel: &linear_sum::KERNELS[form(self.quads())],
+            variant: 0,
+            inputs: &inputs,
+            output: self.output,
+            parameters: &self.parameters(&self.end(), row_tiles, parts),
+            groups: (quads.div_ceil(64) as u32, 1, 1),
+            work: (parts * rows * cols) as u64,
+        })
+    }
 }

@@ -1,84 +1,93 @@
-// out = residual + act(x · wᵀ + bias): x [rows, inner], w [cols, inner].
+// Tiles of 64 × 64 for products with many rows and columns.
 //
-// A workgroup makes a tile of 64 × 64, each of its 256 invocations 4 × 4 of it,
-// from slices of 16 along the inner axis that are staged transposed, so that an
-// invocation reads its four rows and four columns as vectors.
-override HALF: u32 = 0u;
-override ACTIVATION: u32 = 0u;
-
-struct Parameters { rows: u32, cols: u32, inner: u32, bias: u32, residual: u32, row_groups: u32 }
-
-@group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> w: array<u32>;
-@group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read> residual: array<f32>;
-@group(0) @binding(5) var<storage, read_write> out: array<f32>;
-
+// Each of 128 invocations makes 8 × 4 of a tile from slices of 16 along the
+// inner axis. Half of them fetch x and half w, in blocks of 4 × 4 that are
+// transposed in registers; a slice is fetched while the one before is used.
 const TILE: u32 = 64u;
 const SLICE: u32 = 16u;
-// One more than the tile, so that the transposing writes fall on many banks.
-const PITCH: u32 = 68u;
-var<workgroup> xs: array<f32, 1088>;
-var<workgroup> ws: array<f32, 1088>;
+// Vectors from one place of a slice to the next: one more than the tile has.
+const PITCH: u32 = 17u;
+const SIDE: u32 = 272u;
+var<workgroup> sides: array<vec4<f32>, 544>;
 
-fn weight(i: u32) -> f32 {
-  if HALF == 1u {
-    let pair = unpack2x16float(w[i >> 1u]);
-    return select(pair.x, pair.y, (i & 1u) == 1u);
-  }
-  return bitcast<f32>(w[i]);
-}
-
-fn quad_x(i: u32) -> vec4<f32> { return vec4(xs[i], xs[i + 1u], xs[i + 2u], xs[i + 3u]); }
-fn quad_w(i: u32) -> vec4<f32> { return vec4(ws[i], ws[i + 1u], ws[i + 2u], ws[i + 3u]); }
-
-@compute @workgroup_size(256)
+@compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-  let row_0 = (group.z * p.row_groups + group.y) * TILE;
+  let row_0 = (group.z * p.row_tiles + group.y) * TILE;
   let col_0 = group.x * TILE;
-  let line = lane / 4u;
-  let place = (lane % 4u) * 4u;
-  let ty = (lane / 16u) * 4u;
-  let tx = (lane % 16u) * 4u;
-  var sums: array<vec4<f32>, 4>;
+  let fetches_x = lane < 64u;
+  let line = lane % 64u / 4u;
+  let quad = lane % 4u * 4u;
+  let home = select(SIDE, 0u, fetches_x) + quad * PITCH + line;
+  let row_a = row_of(row_0 + line * 4u);
+  let row_b = row_of(row_0 + line * 4u + 1u);
+  let row_c = row_of(row_0 + line * 4u + 2u);
+  let row_d = row_of(row_0 + line * 4u + 3u);
+  let last = p.cols - 1u;
+  let col = col_0 + line * 4u;
+  let ty = lane / 16u * 2u;
+  let tx = lane % 16u;
+  var s0 = vec4<f32>(0.0);
+  var s1 = vec4<f32>(0.0);
+  var s2 = vec4<f32>(0.0);
+  var s3 = vec4<f32>(0.0);
+  var s4 = vec4<f32>(0.0);
+  var s5 = vec4<f32>(0.0);
+  var s6 = vec4<f32>(0.0);
+  var s7 = vec4<f32>(0.0);
 
-  for (var k_0 = 0u; k_0 < p.inner; k_0 += SLICE) {
-    for (var j = 0u; j < 4u; j++) {
-      let k = k_0 + place + j;
-      var a = 0.0;
-      var b = 0.0;
-      if k < p.inner {
-        if row_0 + line < p.rows { a = x[(row_0 + line) * p.inner + k]; }
-        if col_0 + line < p.cols { b = weight((col_0 + line) * p.inner + k); }
-      }
-      xs[(place + j) * PITCH + line] = a;
-      ws[(place + j) * PITCH + line] = b;
+  var a: vec4<f32>;
+  var b: vec4<f32>;
+  var c: vec4<f32>;
+  var d: vec4<f32>;
+  // Once more than there are slices: the first round only fetches.
+  for (var k_0 = 0u; k_0 < p.inner + SLICE; k_0 += SLICE) {
+    if k_0 > 0u {
+      sides[home] = vec4(a.x, b.x, c.x, d.x);
+      sides[home + PITCH] = vec4(a.y, b.y, c.y, d.y);
+      sides[home + 2u * PITCH] = vec4(a.z, b.z, c.z, d.z);
+      sides[home + 3u * PITCH] = vec4(a.w, b.w, c.w, d.w);
     }
     workgroupBarrier();
-    for (var k = 0u; k < SLICE; k++) {
-      let a = quad_x(k * PITCH + ty);
-      let b = quad_w(k * PITCH + tx);
-      sums[0] += a.x * b;
-      sums[1] += a.y * b;
-      sums[2] += a.z * b;
-      sums[3] += a.w * b;
+    if k_0 < p.inner {
+      if fetches_x {
+        let place = place_of(k_0 + quad);
+        a = x_quad(row_a, place);
+        b = x_quad(row_b, place);
+        c = x_quad(row_c, place);
+        d = x_quad(row_d, place);
+      } else {
+        a = w_quad(min(col, last), k_0 + quad);
+        b = w_quad(min(col + 1u, last), k_0 + quad);
+        c = w_quad(min(col + 2u, last), k_0 + quad);
+        d = w_quad(min(col + 3u, last), k_0 + quad);
+      }
+    }
+    if k_0 > 0u {
+      for (var k = 0u; k < SLICE; k++) {
+        let u = sides[k * PITCH + ty];
+        let v = sides[k * PITCH + ty + 1u];
+        let t = sides[SIDE + k * PITCH + tx];
+        s0 += u.x * t;
+        s1 += u.y * t;
+        s2 += u.z * t;
+        s3 += u.w * t;
+        s4 += v.x * t;
+        s5 += v.y * t;
+        s6 += v.z * t;
+        s7 += v.w * t;
+      }
     }
     workgroupBarrier();
   }
 
-  for (var i = 0u; i < 4u; i++) {
-    let row = row_0 + ty + i;
-    for (var j = 0u; j < 4u; j++) {
-      let col = col_0 + tx + j;
-      if row < p.rows && col < p.cols {
-        var value = sums[i][j];
-        if p.bias == 1u { value += bias[col]; }
-        if p.residual == 1u { value += residual[row * p.cols + col]; }
-        value = activate(value, ACTIVATION);
-        if p.residual == 2u { value += residual[row * p.cols + col]; }
-        out[row * p.cols + col] = value;
-      }
-    }
-  }
+  let row = row_0 + ty * 4u;
+  let out_col = col_0 + tx * 4u;
+  finish(0u, row, out_col, s0);
+  finish(0u, row + 1u, out_col, s1);
+  finish(0u, row + 2u, out_col, s2);
+  finish(0u, row + 3u, out_col, s3);
+  finish(0u, row + 4u, out_col, s4);
+  finish(0u, row + 5u, out_col, s5);
+  finish(0u, row + 6u, out_col, s6);
+  finish(0u, row + 7u, out_col, s7);
 }

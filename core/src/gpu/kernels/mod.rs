@@ -6,12 +6,17 @@
 pub(super) mod activate;
 pub(super) mod add;
 pub(super) mod attention;
+mod attention_few;
+mod attention_sum;
 pub(super) mod avg_pool;
 pub(super) mod copy;
 pub(super) mod gather;
 pub(super) mod l2_normalize;
 pub(super) mod layer_norm;
 pub(super) mod linear;
+mod linear_few;
+mod linear_small;
+mod linear_sum;
 pub(super) mod unfold;
 
 /// A kernel's number, for the caches.
@@ -21,7 +26,8 @@ pub(super) type KernelId = u32;
 pub(super) struct Kernel {
     pub(super) id: KernelId,
     pub(super) name: &'static str,
-    pub(super) source: &'static str,
+    /// What kernels share, then the kernel itself.
+    pub(super) source: &'static [&'static str],
     /// Number of read-only buffers.
     pub(super) inputs: usize,
     /// Constants of the specialisation; each takes eight bits of the variant.
@@ -30,18 +36,26 @@ pub(super) struct Kernel {
 
 /// Every kernel, for the test that reads them all.
 #[cfg(test)]
-const ALL: &[&Kernel] = &[
-    &activate::KERNEL,
-    &add::KERNEL,
-    &attention::KERNEL,
-    &avg_pool::KERNEL,
-    &copy::KERNEL,
-    &gather::KERNEL,
-    &layer_norm::KERNEL,
-    &linear::KERNEL,
-    &l2_normalize::KERNEL,
-    &unfold::KERNEL,
-];
+fn all() -> Vec<&'static Kernel> {
+    let mut all = vec![
+        &activate::KERNEL,
+        &add::KERNEL,
+        &attention::KERNEL,
+        &attention_few::KERNEL,
+        &attention_sum::KERNEL,
+        &avg_pool::KERNEL,
+        &copy::KERNEL,
+        &gather::KERNEL,
+        &unfold::KERNEL,
+    ];
+    all.extend(&l2_normalize::KERNELS);
+    all.extend(&layer_norm::KERNELS);
+    all.extend(&linear::KERNELS);
+    all.extend(&linear_few::KERNELS);
+    all.extend(&linear_small::KERNELS);
+    all.extend(&linear_sum::KERNELS);
+    all
+}
 
 /// The number by which a shader knows an activation; 0 is none.
 pub(super) fn code(activation: Option<crate::backend::Activation>) -> u32 {
@@ -56,24 +70,87 @@ pub(super) fn code(activation: Option<crate::backend::Activation>) -> u32 {
 }
 
 /// The activations in WGSL, put before the shaders that use them.
-macro_rules! with_activations {
-    ($file:literal) => {
-        concat!(include_str!("activations.wgsl"), include_str!($file))
+const ACTIVATIONS: &str = include_str!("activations.wgsl");
+
+/// Whether vectors of four may be read and written: all of these lengths and
+/// places are whole vectors.
+fn vectors(sizes: &[usize]) -> bool {
+    sizes.iter().all(|size| size.is_multiple_of(4))
+}
+
+/// Which of two forms of a kernel: 0 reads and writes vectors, 1 numbers.
+fn form(vectors: bool) -> usize {
+    usize::from(!vectors)
+}
+
+/// Both forms of a kernel over rows.
+macro_rules! row_kernels {
+    ($ids:expr, $name:literal, $file:literal, $inputs:literal) => {
+        [
+            Kernel {
+                id: $ids[0],
+                name: $name,
+                source: &[include_str!("number_quad.wgsl"), include_str!($file)],
+                inputs: $inputs,
+                constants: &[],
+            },
+            Kernel {
+                id: $ids[1],
+                name: $name,
+                source: &[include_str!("number_one.wgsl"), include_str!($file)],
+                inputs: $inputs,
+                constants: &[],
+            },
+        ]
     };
 }
-pub(super) use with_activations;
+use row_kernels;
+
+/// Both forms of a matrix kernel.
+macro_rules! matrix_kernels {
+    ($ids:expr, $name:literal, $file:literal, $constants:expr) => {
+        [
+            Kernel {
+                id: $ids[0],
+                name: $name,
+                source: &[
+                    crate::gpu::kernels::ACTIVATIONS,
+                    include_str!("matrix.wgsl"),
+                    include_str!("store_quads.wgsl"),
+                    include_str!($file),
+                ],
+                inputs: 5,
+                constants: $constants,
+            },
+            Kernel {
+                id: $ids[1],
+                name: $name,
+                source: &[
+                    crate::gpu::kernels::ACTIVATIONS,
+                    include_str!("matrix.wgsl"),
+                    include_str!("store_ones.wgsl"),
+                    include_str!($file),
+                ],
+                inputs: 5,
+                constants: $constants,
+            },
+        ]
+    };
+}
+use matrix_kernels;
 
 #[cfg(test)]
 mod tests {
-    use super::ALL;
+    use super::all;
 
     #[test]
     fn every_kernel_is_valid_wgsl_and_has_a_number_of_its_own() {
         let mut ids = std::collections::BTreeSet::new();
-        for kernel in ALL {
+        for kernel in all() {
             assert!(ids.insert(kernel.id), "{} shares its number", kernel.name);
-            let module = wgpu::naga::front::wgsl::parse_str(kernel.source)
-                .unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(kernel.source)));
+            let source = kernel.source.concat();
+            let module = wgpu::naga::front::wgsl::parse_str(&source)
+                .unwrap_or_else(|e| panic!("{}: {}", kernel.name, e.emit_to_string(&source)));
             let mut validator = wgpu::naga::valid::Validator::new(
                 wgpu::naga::valid::ValidationFlags::all(),
                 // unpack2x16float, which core WGSL has.

@@ -3,10 +3,10 @@ use crate::DeviceError;
 use crate::backend::UnfoldDims;
 use crate::gpu::{Buffer, Gpu};
 
-pub(in crate::gpu) const KERNEL: Kernel = Kernel {
+pub(in crate::gpu) static KERNEL: Kernel = Kernel {
     id: 7,
     name: "unfold",
-    source: include_str!("unfold.wgsl"),
+    source: &[include_str!("unfold.wgsl")],
     inputs: 1,
     constants: &[],
 };

@@ -1,0 +1,106 @@
+// One to four rows: the weights are read once, 16 bytes at a time by
+// neighbouring invocations, and everything else is cheap beside that.
+//
+// Of 64 invocations, 32 share four columns: each takes every 32nd vector of the
+// four rows of w.
+override ROWS: u32 = 1u;
+
+const LANES: u32 = 32u;
+const GROUPS: u32 = 2u;
+var<workgroup> sums: array<vec4<f32>, 256>;
+
+// The products of four numbers of a row of x with as many of four rows of w.
+fn dots(x_4: vec4<f32>, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
+  return vec4(dot(x_4, a), dot(x_4, b), dot(x_4, c), dot(x_4, d));
+}
+
+var<private> s0: vec4<f32>;
+var<private> s1: vec4<f32>;
+var<private> s2: vec4<f32>;
+var<private> s3: vec4<f32>;
+
+fn take(k: u32, scale: vec4<f32>, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) {
+  let place = place_of(k);
+  s0 += scale * dots(x_quad(row_of(0u), place), a, b, c, d);
+  if ROWS > 1u { s1 += scale * dots(x_quad(row_of(1u), place), a, b, c, d); }
+  if ROWS > 2u { s2 += scale * dots(x_quad(row_of(2u), place), a, b, c, d); }
+  if ROWS > 3u { s3 += scale * dots(x_quad(row_of(3u), place), a, b, c, d); }
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let col = ((group.y * p.row_tiles + group.x) * GROUPS + lane / LANES) * 4u;
+  let last = p.cols - 1u;
+  var vectors = p.blocks * 8u;
+  if WEIGHT == F16 { vectors = p.blocks * 4u; }
+  if WEIGHT == Q8_0 { vectors = p.blocks * 2u; }
+  if WEIGHT == Q4_0 { vectors = p.blocks; }
+  let row_a = min(col, last);
+  let row_b = min(col + 1u, last);
+  let row_c = min(col + 2u, last);
+  let row_d = min(col + 3u, last);
+
+  for (var i = lane % LANES; i < vectors; i += LANES) {
+    let a = w[row_a * vectors + i];
+    let b = w[row_b * vectors + i];
+    let c = w[row_c * vectors + i];
+    let d = w[row_d * vectors + i];
+    if WEIGHT == F32 {
+      take(i * 4u, vec4(1.0), bitcast<vec4<f32>>(a), bitcast<vec4<f32>>(b), bitcast<vec4<f32>>(c), bitcast<vec4<f32>>(d));
+    }
+    if WEIGHT == F16 {
+      let one = vec4(1.0);
+      take(i * 8u, one, halves(a.x, a.y), halves(b.x, b.y), halves(c.x, c.y), halves(d.x, d.y));
+      take(i * 8u + 4u, one, halves(a.z, a.w), halves(b.z, b.w), halves(c.z, c.w), halves(d.z, d.w));
+    }
+    if WEIGHT == Q8_0 || WEIGHT == Q4_0 {
+      let per_block = vectors / p.blocks;
+      let block = i / per_block;
+      let scale = vec4(
+        scale_of(row_a * p.blocks + block),
+        scale_of(row_b * p.blocks + block),
+        scale_of(row_c * p.blocks + block),
+        scale_of(row_d * p.blocks + block),
+      );
+      if WEIGHT == Q8_0 {
+        take(i * 16u, scale, bytes_of(a.x), bytes_of(b.x), bytes_of(c.x), bytes_of(d.x));
+        take(i * 16u + 4u, scale, bytes_of(a.y), bytes_of(b.y), bytes_of(c.y), bytes_of(d.y));
+        take(i * 16u + 8u, scale, bytes_of(a.z), bytes_of(b.z), bytes_of(c.z), bytes_of(d.z));
+        take(i * 16u + 12u, scale, bytes_of(a.w), bytes_of(b.w), bytes_of(c.w), bytes_of(d.w));
+      } else {
+        take(i * 32u, scale, nibbles_of(a.x), nibbles_of(b.x), nibbles_of(c.x), nibbles_of(d.x));
+        take(i * 32u + 4u, scale, nibbles_of(a.y), nibbles_of(b.y), nibbles_of(c.y), nibbles_of(d.y));
+        take(i * 32u + 8u, scale, nibbles_of(a.z), nibbles_of(b.z), nibbles_of(c.z), nibbles_of(d.z));
+        take(i * 32u + 12u, scale, nibbles_of(a.w), nibbles_of(b.w), nibbles_of(c.w), nibbles_of(d.w));
+        let high = vec4(4u);
+        let e = a >> high;
+        let f = b >> high;
+        let g = c >> high;
+        let h = d >> high;
+        take(i * 32u + 16u, scale, nibbles_of(e.x), nibbles_of(f.x), nibbles_of(g.x), nibbles_of(h.x));
+        take(i * 32u + 20u, scale, nibbles_of(e.y), nibbles_of(f.y), nibbles_of(g.y), nibbles_of(h.y));
+        take(i * 32u + 24u, scale, nibbles_of(e.z), nibbles_of(f.z), nibbles_of(g.z), nibbles_of(h.z));
+        take(i * 32u + 28u, scale, nibbles_of(e.w), nibbles_of(f.w), nibbles_of(g.w), nibbles_of(h.w));
+      }
+    }
+  }
+
+  sums[lane] = s0;
+  if ROWS > 1u { sums[64u + lane] = s1; }
+  if ROWS > 2u { sums[128u + lane] = s2; }
+  if ROWS > 3u { sums[192u + lane] = s3; }
+  workgroupBarrier();
+  for (var half = LANES / 2u; half > 0u; half >>= 1u) {
+    if lane % LANES < half {
+      for (var row = 0u; row < ROWS; row++) {
+        sums[row * 64u + lane] += sums[row * 64u + lane + half];
+      }
+    }
+    workgroupBarrier();
+  }
+  if lane % LANES == 0u {
+    for (var row = 0u; row < ROWS; row++) {
+      finish(0u, row, col, sums[row * 64u + lane]);
+    }
+  }
+}
