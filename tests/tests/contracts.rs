@@ -92,7 +92,7 @@ fn a_second_pass_makes_no_object_on_the_gpu() {
     let files = ModelFiles::find(&folder).unwrap();
     let config = files.config().unwrap();
     let clip = Clip::load(&gpu, &config, &files.checkpoint().unwrap()).unwrap();
-    let size = config.vision.image_size;
+    let size = config.vision().unwrap().image_size();
     let tokens = Tokens {
         ids: (1..6).collect(),
         eot: 4,
@@ -102,8 +102,8 @@ fn a_second_pass_makes_no_object_on_the_gpu() {
         let before = gpu.counters();
         let pixels = vec![0.5; 2 * size * size * 3];
         let pixels = Tensor::upload(&gpu, &pixels, &[2, size, size, 3]).unwrap();
-        block_on(clip.vision.forward(&pixels).unwrap().read()).unwrap();
-        block_on(clip.text.forward(&[tokens.clone()]).unwrap().read()).unwrap();
+        block_on(clip.vision.as_ref().unwrap().forward(&pixels).unwrap().read()).unwrap();
+        block_on(clip.text.as_ref().unwrap().forward(&[tokens.clone()]).unwrap().read()).unwrap();
         let after = gpu.counters();
         Counters {
             dispatches: after.dispatches - before.dispatches,
