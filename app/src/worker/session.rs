@@ -3,7 +3,7 @@
 use plume_core::Error;
 use plume_core::backend::Backend;
 use plume_core::bench::{Plan, times};
-use plume_core::checkpoint::{Checkpoint, Init};
+use plume_core::checkpoint::{Checkpoint, Init, Layout};
 use plume_core::config::{ClipConfig, Scoring};
 use plume_core::contract::Outcome;
 use plume_core::cpu::Candle;
@@ -60,7 +60,14 @@ async fn choose(device: Device) -> (Option<Gpu>, Option<String>) {
 }
 
 fn classifier<B: Backend>(backend: &B, files: ModelFiles) -> Result<Classifier<B>, Error> {
-    let checkpoint = Checkpoint::open(files.weights)?;
+    let checkpoint = match Checkpoint::open(files.weights) {
+        Ok(checkpoint) => checkpoint,
+        // Another architecture's configuration says more than its weights do.
+        Err(error) => {
+            let config = files.companions.config(Layout::Transformers);
+            return Err(config.err().unwrap_or(error));
+        }
+    };
     let layout = checkpoint.layout();
     let config = checkpoint.present(&files.companions.config(layout)?);
     let preprocess = files.companions.preprocess(layout, &config)?;
