@@ -186,7 +186,7 @@ fn archive(code: &[u8]) -> Vec<u8> {
 
 /// `{"x": tensor}` of 16 floats, four by four.
 const GOOD: &[u8] = b"\x80\x02}X\x01\0\0\0xctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storage\
-    ctorch\nFloatStorage\nX\x01\0\0\00X\x03\0\0\0cpuK\x10tQK\0K\x04K\x04\x86K\x04K\x01\x86\x89\
+    ctorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x10tQK\0K\x04K\x04\x86K\x04K\x01\x86\x89\
     ccollections\nOrderedDict\n)RtRs.";
 
 #[test]

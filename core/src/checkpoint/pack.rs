@@ -23,17 +23,28 @@ pub enum Precision {
     Q4_0,
 }
 
+/// The first map of the pixels and the last ones into the shared space: they
+/// are small, and no later layer evens out what is lost in them. They stay in
+/// f16 where others are quantised.
+const ENDS: &[&str] = &["vision.stem.", "vision.proj", "text.projection"];
+
+/// What 4 bits would lose at the first step of a text: stored in 8.
+const TABLE: &str = "text.token_embedding";
+
 impl Precision {
-    /// What a tensor is stored as. Rows that are no whole blocks stay in f16.
+    /// What a tensor is stored as. Rows that are no whole blocks stay in f16,
+    /// and so do the ends.
     fn dtype(self, asked: &Asked) -> Dtype {
-        let whole = asked
-            .shape
-            .last()
-            .is_some_and(|cols| cols.is_multiple_of(BLOCK));
+        let cols = asked.shape.last().copied().unwrap_or(1);
+        let end = ENDS.iter().any(|end| asked.name.starts_with(end));
+        let blocks = cols.is_multiple_of(BLOCK) && !end;
         match (asked.role, self) {
             (Role::Parameter, _) | (_, Self::F32) => Dtype::F32,
-            (Role::Weight, Self::Q8_0) if whole => Dtype::Quantized(Quantization::Q8_0),
-            (Role::Weight, Self::Q4_0) if whole => Dtype::Quantized(Quantization::Q4_0),
+            (Role::Weight, Self::Q8_0) if blocks => Dtype::Quantized(Quantization::Q8_0),
+            (Role::Weight, Self::Q4_0) if blocks && asked.name == TABLE => {
+                Dtype::Quantized(Quantization::Q8_0)
+            }
+            (Role::Weight, Self::Q4_0) if blocks => Dtype::Quantized(Quantization::Q4_0),
             (Role::Weight, _) => Dtype::F16,
         }
     }
