@@ -102,8 +102,24 @@ fn a_second_pass_makes_no_object_on_the_gpu() {
         let before = gpu.counters();
         let pixels = vec![0.5; 2 * size * size * 3];
         let pixels = Tensor::upload(&gpu, &pixels, &[2, size, size, 3]).unwrap();
-        block_on(clip.vision.as_ref().unwrap().forward(&pixels).unwrap().read()).unwrap();
-        block_on(clip.text.as_ref().unwrap().forward(&[tokens.clone()]).unwrap().read()).unwrap();
+        block_on(
+            clip.vision
+                .as_ref()
+                .unwrap()
+                .forward(&pixels)
+                .unwrap()
+                .read(),
+        )
+        .unwrap();
+        block_on(
+            clip.text
+                .as_ref()
+                .unwrap()
+                .forward(&[tokens.clone()])
+                .unwrap()
+                .read(),
+        )
+        .unwrap();
         let after = gpu.counters();
         Counters {
             dispatches: after.dispatches - before.dispatches,

@@ -202,3 +202,19 @@ fn a_tower_that_is_not_there_is_told_by_name() {
     told(open(&cpu, "hf-vision").0.embed_texts(&[text]), "text");
     told(open(&cpu, "hf-text").0.embed_images(&[]), "image");
 }
+
+#[test]
+fn a_text_is_the_same_point_alone_and_among_others() {
+    let files = ModelFiles::find(&root().join("www/demo/clip")).unwrap();
+    let texts = ["a cat", "a red star to the left of a blue fish", "two cups"];
+    let texts = texts.map(str::to_owned);
+    let embed = |texts: &[String]| {
+        let mut classifier = files.classifier(&Candle::new()).unwrap();
+        pollster::block_on(classifier.embed_texts(texts)).unwrap()
+    };
+    let together = embed(&texts);
+    for (text, among) in texts.iter().zip(&together) {
+        let alone = embed(std::slice::from_ref(text)).remove(0);
+        assert!(max_error(&alone, among) < 1e-6, "{text}");
+    }
+}

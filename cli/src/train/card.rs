@@ -139,7 +139,8 @@ thirty-nine without it, told apart at a cosine of {threshold:.2}.
   at the end token; {embed} dimensions shared.
 - **Training**: symmetric cross-entropy with learned temperature; {steps} steps of {batch} drawings,
   AdamW {rate:e} ({b1}, {b2}), decay {decay} on matrices, warm-up {warm}, cosine, random square crops.
-  What has a place also chooses against its caption with the places swapped, pairs against theirs
+  Texts are filled up to the longest of the batch with end tokens, which the text tower sees: in use
+  only texts of one length go together. What has a place also chooses against its caption with the places swapped, pairs against theirs
   with the colours swapped.
 - **Time**: {minutes:.0} minutes on two cores of an AMD EPYC processor.
 - **Made by** `{command}`; the seed decides drawings, captions and weights.

@@ -59,8 +59,9 @@ impl<B: Backend> TextTower<B> {
     /// Texts → `[n, length, width]`, what the blocks are given, where `length`
     /// is that of the longest text, or the context where the last position is
     /// read. Shorter texts are filled up with their last token, the end token:
-    /// under a causal mask no query that is read sees it, and without one it
-    /// is what SigLIP was trained with.
+    /// under a causal mask no query that is read sees it, and SigLIP was
+    /// trained with it. A tower that is neither sees how far its text was
+    /// filled up: give it texts of one length.
     fn tokens(&self, texts: &[Tokens]) -> Result<Tensor<B>> {
         let longest = texts.iter().map(|t| t.ids.len()).max().unwrap_or(0);
         if longest == 0 || longest > self.config.context {

@@ -7,7 +7,7 @@ use crate::backend::Backend;
 use crate::config::{Scoring, VisionConfig};
 use crate::image::Preprocess;
 use crate::models::clip::Clip;
-use crate::tokens::Tokenizer;
+use crate::tokens::{Tokenizer, Tokens};
 use crate::{Error, Result};
 
 /// Texts that go through the text tower at once.
@@ -167,7 +167,15 @@ impl<B: Backend> Classifier<B> {
             .collect::<Result<Vec<_>>>()?;
         // Texts of like length together: a batch is as wide as its longest.
         new.sort_by_key(|(_, tokens)| tokens.ids.len());
-        for batch in new.chunks(TEXT_BATCH) {
+        // A tower that is not causal sees what shorter texts are filled up
+        // with: there only texts of one length go together, so that no text's
+        // embedding depends on the others'.
+        let causal = self.clip.config().text()?.causal;
+        let alike = |a: &(_, Tokens), b: &(_, Tokens)| causal || a.1.ids.len() == b.1.ids.len();
+        let batches = new
+            .chunk_by(alike)
+            .flat_map(|group| group.chunks(TEXT_BATCH));
+        for batch in batches {
             let tokens: Vec<_> = batch.iter().map(|(_, tokens)| tokens.clone()).collect();
             let embeddings = self.clip.embed_texts(&tokens)?.read().await?;
             let embeddings = rows(&embeddings, self.clip.config().embed_dim);
