@@ -56,21 +56,22 @@ impl Quantization {
     pub fn quantize(self, weights: &[f32]) -> Vec<u8> {
         let mut out = Vec::with_capacity(weights.len() / BLOCK * self.block_bytes());
         for block in weights.as_chunks::<BLOCK>().0 {
-            // The weight farthest from zero decides the scale.
-            let far = |a: f32, &b: &f32| if b.abs() > a.abs() { b } else { a };
-            let extreme = block.iter().fold(0.0, far);
-            let d = match self {
-                Self::Q8_0 => extreme.abs() / 127.0,
-                Self::Q4_0 => extreme / -8.0,
+            let d = f16::from_f32(match self {
+                Self::Q8_0 => extreme(block).abs() / 127.0,
+                Self::Q4_0 => fitted_scale(block),
+            });
+            let inverse = if d == f16::ZERO {
+                0.0
+            } else {
+                1.0 / d.to_f32()
             };
-            let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
-            out.extend(f16::from_f32(d).to_le_bytes());
+            out.extend(d.to_le_bytes());
             match self {
                 Self::Q8_0 => {
                     out.extend(block.iter().map(|x| (x * inverse).round() as i8 as u8));
                 }
                 Self::Q4_0 => {
-                    let code = |x: f32| ((x * inverse + 8.5) as u8).min(15);
+                    let code = |x: f32| (half_code(x * inverse) + 8.0) as u8;
                     let (low, high) = block.split_at(BLOCK / 2);
                     let pairs = low.iter().zip(high);
                     out.extend(pairs.map(|(&a, &b)| code(a) | code(b) << 4));
@@ -79,6 +80,44 @@ impl Quantization {
         }
         out
     }
+}
+
+/// The weight farthest from zero.
+fn extreme(block: &[f32; BLOCK]) -> f32 {
+    let far = |a: f32, &b: &f32| if b.abs() > a.abs() { b } else { a };
+    block.iter().fold(0.0, far)
+}
+
+/// The code of half a byte nearest to a scaled weight, before 8 is added.
+fn half_code(x: f32) -> f32 {
+    x.round().clamp(-8.0, 7.0)
+}
+
+/// The scale of a block whose codes are halves of a byte. Mapping the extreme
+/// to −8, as the format's first writer does, spends the codes on one weight:
+/// scales near that one are tried, each replaced by the one that fits its codes
+/// best in squares, and the closest is taken.
+fn fitted_scale(block: &[f32; BLOCK]) -> f32 {
+    let extreme = extreme(block);
+    if extreme == 0.0 {
+        return 0.0;
+    }
+    let mut best = (0.0, 0.0);
+    for tenths in -9..=9 {
+        let inverse = (-8.0 + tenths as f32 * 0.1) / extreme;
+        let (mut products, mut squares) = (0.0, 0.0);
+        for &x in block {
+            let code = half_code(x * inverse);
+            products += x * code;
+            squares += code * code;
+        }
+        // With the scale `products / squares` the squared error is what the
+        // weights have less this.
+        if squares > 0.0 && products * products / squares > best.0 {
+            best = (products * products / squares, products / squares);
+        }
+    }
+    best.1
 }
 
 #[cfg(test)]
@@ -98,7 +137,8 @@ mod tests {
             assert_eq!(bytes.len(), 2 * kind.block_bytes());
             let back = kind.dequantize(&bytes);
             for (a, b) in weights.iter().zip(&back) {
-                // q4_0 has no code for the far end opposite to the extreme.
+                // Codes of half a byte have no place for the far end opposite
+                // to the extreme, and may trade it for the others.
                 assert!((a - b).abs() <= step * 1.01, "{kind:?}: {a} became {b}");
             }
         }

@@ -115,7 +115,7 @@ fn a_second_pass_makes_no_object_on_the_gpu() {
             clip.text
                 .as_ref()
                 .unwrap()
-                .forward(&[tokens.clone()])
+                .forward(std::slice::from_ref(&tokens))
                 .unwrap()
                 .read(),
         )

@@ -24,8 +24,9 @@ static MEMORY: PeakAlloc = PeakAlloc;
 static TURN: Mutex<()> = Mutex::new(());
 
 /// Bytes that a reader may take beside those in proportion to the file: its
-/// tables and messages, and what the test itself keeps.
-const BASE: usize = 1 << 19;
+/// tables and messages, an error's backtrace where `RUST_BACKTRACE` asks for
+/// one, and what the test itself keeps.
+const BASE: usize = 1 << 20;
 
 /// Memory that `work` takes at most, beyond what there was.
 fn peak(work: impl FnOnce()) -> usize {

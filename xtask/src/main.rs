@@ -98,7 +98,8 @@ fn nightly() -> Result<()> {
     let models = std::env::args().nth(2).unwrap_or_else(|| "all".to_owned());
     run::run(
         std::process::Command::new("cargo")
-            .args(["test", "--test", "nightly", "--", "--nocapture"])
+            .args(["test", "--test", "nightly", "--test", "packed"])
+            .args(["--", "--nocapture"])
             .env("PLUME_NIGHTLY", models),
     )
 }
