@@ -1,9 +1,5 @@
 //! The page, in a real Chromium, by the steps of a person.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
-
-use std::path::{Path, PathBuf};
-
 use plume_tests::browser::{Browser, page, sample, serve};
 use plume_tests::command::{classified as by_the_command_line, same};
 use plume_tests::{root, shared};
