@@ -22,17 +22,62 @@ pub enum Device {
     Cpu,
 }
 
+/// Which model.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+pub enum Which {
+    /// The one that is served with the page.
+    #[default]
+    Demo,
+    /// The person's own: the payload is the list of its files.
+    Own,
+    /// One of the library that is kept on this machine.
+    Kept(String),
+    /// One of the library, read from the hub tensor by tensor and not kept.
+    Streamed(String),
+}
+
 /// From the page.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
-    /// Load a model: the person's own where the payload is a list of files,
-    /// else the one that is served with the page.
+    /// Load a model.
     Load {
         /// Told back with the answer.
         request: RequestId,
         /// What computes.
         device: Device,
+        /// Which one.
+        which: Which,
     },
+    /// Say what the library has; answered by `Library`, now and whenever
+    /// something in it changes.
+    Library {
+        /// Base URL of the hub, where it is not that of `models.json`.
+        hub: Option<String>,
+        /// Models may be kept on this machine.
+        keep: bool,
+    },
+    /// Add the model that an address names to the library, and download it.
+    Add {
+        /// `owner/name`, or a URL.
+        address: String,
+    },
+    /// Download a model of the library, from where it stopped.
+    Download {
+        /// Which one.
+        id: String,
+    },
+    /// Stop a download; what has arrived stays.
+    Pause {
+        /// Which one.
+        id: String,
+    },
+    /// Take a model and all that has arrived of it off this machine.
+    Delete {
+        /// Which one.
+        id: String,
+    },
+    /// Run every operation on the device of now against its reference.
+    Check,
     /// Score against these labels from now on, and all pictures so far again.
     Labels {
         /// The labels.
@@ -83,6 +128,99 @@ pub struct Loaded {
     pub even: Option<f32>,
     /// Milliseconds it took.
     pub milliseconds: f64,
+    /// Bytes of WebAssembly memory after it: memory never shrinks, so this is
+    /// the most there was.
+    pub memory: f64,
+}
+
+/// Where a model of the library is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Place {
+    /// Not on this machine.
+    Away,
+    /// A part of it is here.
+    Paused {
+        /// Bytes that have arrived.
+        done: f64,
+        /// Bytes in all.
+        total: f64,
+        /// Why it stopped and what to do, unless the person stopped it.
+        message: Option<String>,
+        /// There is no room to keep it.
+        full: bool,
+    },
+    /// It is coming.
+    Coming {
+        /// Bytes that have arrived.
+        done: f64,
+        /// Bytes in all; 0 while it is not known.
+        total: f64,
+        /// Bytes a second, lately.
+        rate: f64,
+        /// What is being waited for, if anything.
+        note: Option<String>,
+    },
+    /// All of it is here, and is what the hub announced.
+    Here {
+        /// Bytes.
+        bytes: f64,
+    },
+}
+
+/// Whether a model can run on this machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Fit {
+    /// It can.
+    Yes,
+    /// It may, but.
+    Barely(String),
+    /// It cannot, because.
+    No(String),
+}
+
+/// A model of the library.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Offer {
+    /// Its name in commands.
+    pub id: String,
+    /// Its name for a person.
+    pub name: String,
+    /// Who trained it.
+    pub publisher: String,
+    /// Its licence.
+    pub licence: String,
+    /// What it is good at.
+    pub good_at: String,
+    /// Where a person reads about it.
+    pub page: String,
+    /// Bytes to download; an estimate until the hub was asked, 0 if unknown.
+    pub bytes: f64,
+    /// Whether it can run here.
+    pub fit: Fit,
+}
+
+/// What is kept on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Default, Serialize, Deserialize)]
+pub struct Storage {
+    /// Models can be kept at all.
+    pub there: bool,
+    /// Bytes that this page uses.
+    pub used: f64,
+    /// Bytes that this page may use.
+    pub quota: f64,
+    /// The browser promised not to clear it by itself.
+    pub persisted: bool,
+}
+
+/// The library.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Library {
+    /// What is offered, and what else is here.
+    pub offers: Vec<Offer>,
+    /// Where each is, in the same order.
+    pub places: Vec<Place>,
+    /// What is kept.
+    pub storage: Storage,
 }
 
 /// How long a picture took, in milliseconds.
@@ -169,6 +307,27 @@ pub enum Event {
     Crashed {
         /// What it said.
         message: String,
+    },
+    /// What the library has.
+    Library(Library),
+    /// Where a model of the library is now.
+    Place {
+        /// Which one.
+        id: String,
+        /// Where.
+        place: Place,
+    },
+    /// An address names no model, or the library cannot be read.
+    LibraryFailed {
+        /// Why, and what to do.
+        message: String,
+    },
+    /// Outcome of `Check`.
+    Checked {
+        /// Operations that were compared.
+        cases: usize,
+        /// Those that computed something else than the reference.
+        failed: Vec<String>,
     },
     /// Outcome of the self-test or the measurement, as JSON.
     Report {

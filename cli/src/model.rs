@@ -15,6 +15,8 @@ use plume_core::models::clip::Clip;
 use plume_core::tasks::classify::Classifier;
 use plume_core::tokens::Tokenizer;
 
+use crate::hub;
+
 /// A file on disk, read in ranges.
 struct OnDisk {
     file: File,
@@ -82,6 +84,11 @@ impl ModelFiles {
     /// # Errors
     /// Where there are no weights, or a packed file is damaged.
     pub fn find(model: &Path) -> Result<Self> {
+        let downloaded = model.to_str().and_then(hub::whole);
+        let model = match &downloaded {
+            Some(downloaded) if !model.exists() => downloaded,
+            _ => model,
+        };
         let (directory, weights) = if model.is_file() {
             let directory = model.parent().unwrap_or(Path::new(""));
             (directory.to_owned(), model.to_owned())
@@ -95,7 +102,10 @@ impl ModelFiles {
             };
             (model.to_owned(), weights)
         } else {
-            bail!("no model at {}", model.display());
+            bail!(
+                "no model at {}, and none of that name is downloaded (plume models list)",
+                model.display()
+            );
         };
         let mut files = Self {
             directory,

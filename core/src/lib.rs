@@ -10,6 +10,7 @@ pub mod contract;
 pub mod cpu;
 mod error;
 pub mod gpu;
+pub mod hub;
 pub mod image;
 pub mod models;
 pub mod nn;

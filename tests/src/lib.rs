@@ -1,6 +1,9 @@
 //! Shared helpers of the tests.
 
 pub mod browser;
+pub mod checkpoint;
+pub mod command;
+pub mod hub;
 
 use std::path::{Path, PathBuf};
 

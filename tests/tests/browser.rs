@@ -1,12 +1,8 @@
 //! The page, in a real Chromium, by the steps of a person.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
-
-use std::path::Path;
-use std::process::Command;
-
 use plume_tests::browser::{Browser, page, sample, serve};
-use plume_tests::{plume, root, shared};
+use plume_tests::command::{classified as by_the_command_line, same};
+use plume_tests::{root, shared};
 use serde_json::Value;
 use tokio::sync::Mutex;
 use xtask::serve::Server;
@@ -23,63 +19,6 @@ const TEMPLATES: [&str; 4] = [
     "a sketch of a {}",
     "this is a {}",
 ];
-
-/// `(label, cosine, probability)` by `plume classify --json`.
-fn by_the_command_line(
-    model: &Path,
-    image: &Path,
-    labels: &[&str],
-    templates: &[&str],
-) -> Vec<(String, f32, f32)> {
-    let mut command = Command::new(plume());
-    command
-        .args([
-            "classify",
-            "--json",
-            "--labels",
-            &labels.join(","),
-            "--model",
-        ])
-        .arg(model);
-    for template in templates {
-        command.args(["--template", template]);
-    }
-    let output = command.arg(image).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let answers: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let scores = answers[0]["scores"].as_array().unwrap().iter();
-    scores
-        .map(|score| {
-            let number = |key: &str| score[key].as_f64().unwrap() as f32;
-            (
-                score["label"].as_str().unwrap().to_owned(),
-                number("cosine"),
-                number("probability"),
-            )
-        })
-        .collect()
-}
-
-fn same(page: &[(String, f32, f32)], command: &[(String, f32, f32)]) {
-    assert_eq!(page.len(), command.len());
-    for (label, cosine, probability) in command {
-        let found = page.iter().find(|row| row.0 == *label).unwrap();
-        assert!(
-            (found.1 - cosine).abs() < 1e-4,
-            "{label}: {} and {cosine}",
-            found.1
-        );
-        assert!(
-            (found.2 - probability).abs() < 1e-3,
-            "{label}: {} and {probability}",
-            found.2
-        );
-    }
-}
 
 #[tokio::test]
 async fn a_sample_is_classified_as_on_the_command_line_on_both_devices() {

@@ -20,6 +20,7 @@ pub fn App() -> impl IntoView {
     let over = RwSignal::new(false);
     link::read(store);
     listen(store, over);
+    client::recall();
     client::start(store);
     Effect::new(move |first: Option<()>| {
         link::write(store);

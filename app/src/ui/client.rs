@@ -4,16 +4,33 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use gloo_storage::{LocalStorage, Storage as _};
 use leptos::prelude::*;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::*;
 use web_sys::{Blob, File, MessageEvent, Worker};
 
-use super::store::{CLIP_THRESHOLD, DEMO_THRESHOLD, Model, Picture, Status, Store, ranked};
-use crate::protocol::{Command, Device, Event, Loaded, PictureId, RequestId, pack, unpack};
+use super::store::{CLIP_THRESHOLD, Check, DEMO_THRESHOLD, Model, Picture, Status, Store, ranked};
+use super::web::{query, window};
+use crate::protocol::{
+    Command, Device, Event, Library, Loaded, PictureId, Place, RequestId, Which, pack, unpack,
+};
 
-/// Files of the person's own model; none means the demo.
-type Files = Option<js_sys::Array>;
+/// A model, and its files where it is the person's own.
+#[derive(Clone, PartialEq)]
+struct Chosen {
+    which: Which,
+    files: JsValue,
+}
+
+impl Default for Chosen {
+    fn default() -> Self {
+        Self {
+            which: Which::Demo,
+            files: JsValue::NULL,
+        }
+    }
+}
 
 /// What stands between the page and the model that the person wants. Only the
 /// last wish counts: what the worker says of an earlier one is passed over.
@@ -23,9 +40,9 @@ enum Loading {
     #[default]
     Idle,
     /// To be asked for as soon as there is a worker.
-    Wanted(Files),
+    Wanted(Chosen),
     /// Asked for, under this number.
-    Asked(RequestId, Files),
+    Asked(RequestId, Chosen),
 }
 
 #[derive(Default)]
@@ -33,7 +50,7 @@ struct Client {
     worker: Option<Worker>,
     blobs: BTreeMap<PictureId, Blob>,
     /// The model that last worked.
-    model: Files,
+    model: Chosen,
     loading: Loading,
     next: PictureId,
     next_request: RequestId,
@@ -46,7 +63,7 @@ struct Client {
 impl Client {
     /// The files of a request that has been answered; none where another one
     /// has taken its place.
-    fn answered(&mut self, request: RequestId) -> Option<Files> {
+    fn answered(&mut self, request: RequestId) -> Option<Chosen> {
         match std::mem::take(&mut self.loading) {
             Loading::Asked(last, files) if last == request => Some(files),
             other => {
@@ -57,7 +74,7 @@ impl Client {
     }
 
     /// A request for what is wanted, or for the model that last worked.
-    fn ask(&mut self) -> (RequestId, Files) {
+    fn ask(&mut self) -> (RequestId, Chosen) {
         let files = match std::mem::take(&mut self.loading) {
             Loading::Idle => self.model.clone(),
             Loading::Wanted(files) | Loading::Asked(_, files) => files,
@@ -70,6 +87,33 @@ impl Client {
 
 thread_local! {
     static CLIENT: RefCell<Client> = RefCell::default();
+}
+
+/// The model of the library that is used, kept for the next visit.
+const REMEMBERED: &str = "plume-model";
+
+fn remember(which: &Which) {
+    if let Which::Kept(id) = which {
+        let _ = LocalStorage::set(REMEMBERED, id);
+    } else {
+        LocalStorage::delete(REMEMBERED);
+    }
+}
+
+/// Begins with the model of the last visit, where it is still kept.
+pub(super) fn recall() {
+    if let Ok(id) = LocalStorage::get::<String>(REMEMBERED) {
+        let chosen = Chosen {
+            which: Which::Kept(id),
+            files: JsValue::NULL,
+        };
+        want(chosen);
+    }
+}
+
+/// The next model that is loaded.
+fn want(chosen: Chosen) {
+    CLIENT.with_borrow_mut(|client| client.loading = Loading::Wanted(chosen));
 }
 
 fn send(command: &Command, payload: &JsValue) {
@@ -158,7 +202,12 @@ fn crashed(store: Store, message: &str) {
 
 fn receive(store: Store, event: Event) {
     match event {
-        Event::Started => load(store),
+        Event::Started => {
+            let hub = query("hub");
+            let keep = query("keep").is_none_or(|keep| keep != "off");
+            send(&Command::Library { hub, keep }, &JsValue::NULL);
+            load(store);
+        }
         Event::Loading { done, total } => {
             let part = if total > 0.0 { done / total } else { 0.0 };
             store.model.set(Model::Loading(part));
@@ -221,6 +270,20 @@ fn receive(store: Store, event: Event) {
         Event::DeviceLost { message } => lost(store, message),
         Event::Crashed { message } => crashed(store, &message),
         Event::Report { json } => store.report.set(json),
+        Event::Library(library) => {
+            let Library {
+                offers,
+                places,
+                storage,
+            } = library;
+            let ids = offers.iter().map(|offer| offer.id.clone());
+            store.places.set(ids.zip(places).collect());
+            store.storage.set(storage);
+            store.offers.set(offers);
+        }
+        Event::Place { id, place } => placed(store, id, place),
+        Event::LibraryFailed { message } => store.library_error.set(Some(message)),
+        Event::Checked { cases, failed } => checked(store, cases, &failed),
     }
 }
 
@@ -252,6 +315,11 @@ fn announce(store: Store, text: String) {
 }
 
 fn loaded_one(store: Store, loaded: Loaded) {
+    CLIENT.with_borrow(|client| remember(&client.model.which));
+    // That a device computes wrongly is still true on the one that takes over.
+    if !matches!(store.check.get_untracked(), Check::Wrong(_)) {
+        store.check.set(Check::Not);
+    }
     store
         .announcement
         .set(format!("{} is ready, on {}", loaded.name, loaded.device));
@@ -277,15 +345,33 @@ fn loaded_one(store: Store, loaded: Loaded) {
 fn load(store: Store) {
     store.model.set(Model::Loading(0.0));
     let device = store.device.get_untracked();
-    let (request, files) = CLIENT.with_borrow_mut(Client::ask);
-    let payload = files.map_or(JsValue::NULL, JsValue::from);
-    send(&Command::Load { request, device }, &payload);
+    let (request, chosen) = CLIENT.with_borrow_mut(Client::ask);
+    let Chosen { which, files } = chosen;
+    let command = Command::Load {
+        request,
+        device,
+        which,
+    };
+    send(&command, &files);
 }
 
-/// Loads the person's own model; none means the demo again.
-pub(super) fn load_own(store: Store, files: Option<&[File]>) {
-    let files = files.map(|files| files.iter().collect::<js_sys::Array>());
-    CLIENT.with_borrow_mut(|client| client.loading = Loading::Wanted(files));
+/// Loads the person's own model.
+pub(super) fn load_own(store: Store, files: &[File]) {
+    let files: js_sys::Array = files.iter().collect();
+    want(Chosen {
+        which: Which::Own,
+        files: files.into(),
+    });
+    go(store);
+}
+
+/// Loads the demo, or a model of the library.
+pub(super) fn load_model(store: Store, which: Which) {
+    store.error.set(None);
+    want(Chosen {
+        which,
+        files: JsValue::NULL,
+    });
     go(store);
 }
 
@@ -385,4 +471,88 @@ pub(super) fn self_test() {
 
 pub(super) fn bench(demo: bool, device: Device) {
     send(&Command::Bench { demo, device }, &JsValue::NULL);
+}
+
+/// Adds a model by its address, and downloads it.
+pub(super) fn add_model(store: Store, address: String) {
+    store.library_error.set(None);
+    ask_to_persist();
+    send(&Command::Add { address }, &JsValue::NULL);
+}
+
+/// Downloads a model of the library, from where it stopped.
+pub(super) fn download_model(store: Store, id: String) {
+    store.library_error.set(None);
+    ask_to_persist();
+    send(&Command::Download { id }, &JsValue::NULL);
+}
+
+/// Only a page may ask, not its worker; the answer is shown by the storage.
+fn ask_to_persist() {
+    let storage = window().navigator().storage();
+    if !JsValue::from(&storage).is_undefined()
+        && let Ok(promise) = storage.persist()
+    {
+        leptos::task::spawn_local(async move {
+            let _ = wasm_bindgen_futures::JsFuture::from(promise).await;
+        });
+    }
+}
+
+pub(super) fn pause_model(id: String) {
+    send(&Command::Pause { id }, &JsValue::NULL);
+}
+
+pub(super) fn delete_model(id: String) {
+    send(&Command::Delete { id }, &JsValue::NULL);
+}
+
+fn placed(store: Store, id: String, place: Place) {
+    let name = untrack(|| {
+        let offers = store.offers.get();
+        let offer = offers.into_iter().find(|offer| offer.id == id);
+        offer.map_or_else(|| id.clone(), |offer| offer.name)
+    });
+    match &place {
+        Place::Here { .. } => store
+            .announcement
+            .set(format!("{name} is downloaded and can be used")),
+        Place::Paused {
+            message: Some(message),
+            ..
+        } => store.announcement.set(format!("{name}: {message}")),
+        _ => {}
+    }
+    store.places.update(|places| {
+        places.insert(id, place);
+    });
+}
+
+/// Compares every operation of the device of now with its reference.
+pub(super) fn check(store: Store) {
+    store.check.set(Check::Running);
+    send(&Command::Check, &JsValue::NULL);
+}
+
+/// A graphics processor that computes wrongly is left before it misleads.
+fn checked(store: Store, cases: usize, failed: &[String]) {
+    let Some(first) = failed.first() else {
+        store.check.set(Check::Right(cases));
+        return;
+    };
+    let gpu = matches!(store.model.get_untracked(), Model::Ready(loaded) if loaded.gpu);
+    let way_on = if gpu {
+        "The CPU computes from now on."
+    } else {
+        "Do not trust its numbers: try another browser, and please report this."
+    };
+    let message = format!(
+        "This device computes {} of {cases} operations wrongly ({first}). {way_on}",
+        failed.len()
+    );
+    store.check.set(Check::Wrong(message.clone()));
+    store.error.set(Some(message));
+    if gpu {
+        choose(store, Device::Cpu);
+    }
 }

@@ -1,14 +1,12 @@
 //! What stands above: the name, what computes, and which model.
 
-use leptos::html::{Dialog, Input};
+use leptos::html::Dialog;
 use leptos::prelude::*;
-use wasm_bindgen::JsCast;
-use web_sys::HtmlElement;
 
 use super::client;
-use super::intake::take;
+use super::library::LibraryDialog;
 use super::store::{Model, store};
-use super::web::{cross, document, files, icon, media};
+use super::web::{cross, document, icon, media};
 use crate::protocol::{Device, Loaded};
 
 const THEME: &str = "plume-theme";
@@ -99,84 +97,8 @@ pub(super) fn Header() -> impl IntoView {
                 </button>
             </div>
         </header>
-        <ModelDialog dialog/>
+        <LibraryDialog dialog/>
         <Notices/>
-    }
-}
-
-/// What the model is, and how to use another.
-#[component]
-fn ModelDialog(dialog: NodeRef<Dialog>) -> impl IntoView {
-    let store = store();
-    let chosen: NodeRef<Input> = NodeRef::new();
-    let folder: NodeRef<Input> = NodeRef::new();
-    Effect::new(move |_| {
-        if let Some(input) = folder.get() {
-            input.set_webkitdirectory(true);
-        }
-    });
-    let close = move || {
-        if let Some(dialog) = dialog.get_untracked() {
-            dialog.close();
-        }
-    };
-    let taken = move |input: NodeRef<Input>| {
-        if let Some(input) = input.get_untracked() {
-            close();
-            take(store, &files(input.files()));
-            input.set_value("");
-        }
-    };
-    let about = move || match store.model.get() {
-        Model::Ready(loaded) => format!(
-            "{}: sees {} × {} pixels, loaded in {:.0} ms, runs on {}.",
-            loaded.name, loaded.image_size, loaded.image_size, loaded.milliseconds, loaded.device
-        ),
-        Model::Loading(_) => "A model is being loaded.".to_owned(),
-        Model::Failed(message) | Model::Lost(message) => message,
-    };
-    let own = move || matches!(store.model.get(), Model::Ready(loaded) if !loaded.demo);
-    let back = move |_| {
-        close();
-        client::load_own(store, None);
-    };
-    // A click beside the dialog closes it.
-    let beside = move |event: web_sys::MouseEvent| {
-        let target = event
-            .target()
-            .and_then(|t| t.dyn_into::<HtmlElement>().ok());
-        if target.is_some_and(|target| target.tag_name() == "DIALOG") {
-            close();
-        }
-    };
-    view! {
-        <dialog id="model-dialog" class="narrow" node_ref=dialog aria-labelledby="model-title" on:click=beside>
-            <header>
-                <h2 id="model-title">"Model"</h2>
-                <button type="button" class="remove" aria-label="Close" on:click=move |_| close()>{cross()}</button>
-            </header>
-            <p>{about}</p>
-            <p class="hint">
-                "The model that comes with this page is small and knows drawings of everyday things, not photographs. "
-                "For photographs take a published CLIP or SigLIP, vision transformer or ResNet: "
-                <code>"model.safetensors"</code>" with its "<code>"config.json"</code>" and "<code>"tokenizer.json"</code>
-                " (and "<code>"preprocessor_config.json"</code>" if there is one), in transformers' or open_clip's layout. "
-                "Drop them together anywhere on the page, or choose them here. The files are read where they lie; nothing is sent."
-            </p>
-            <div class="row">
-                <label class="button">
-                    "Choose its files"
-                    <input id="model-input" class="unseen" type="file" multiple node_ref=chosen aria-label="Choose a model's files" on:change=move |_| taken(chosen)/>
-                </label>
-                <label class="button quiet">
-                    "Choose its folder"
-                    <input id="model-folder-input" class="unseen" type="file" multiple node_ref=folder aria-label="Choose a model's folder" on:change=move |_| taken(folder)/>
-                </label>
-                <Show when=own>
-                    <button type="button" class="quiet" id="demo-model" on:click=back>"Back to the drawings model"</button>
-                </Show>
-            </div>
-        </dialog>
     }
 }
 

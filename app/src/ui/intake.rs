@@ -16,13 +16,16 @@ pub(super) fn take(store: Store, files: &[File]) {
         let name = file.name().to_lowercase();
         ends.iter().any(|end| name.ends_with(end))
     };
-    if files.iter().any(|file| is(file, &[".safetensors"])) {
-        client::load_own(store, Some(files));
+    if files
+        .iter()
+        .any(|file| is(file, &[".safetensors", ".gguf"]))
+    {
+        client::load_own(store, files);
         return;
     }
     if let Some(file) = files
         .iter()
-        .find(|file| is(file, &[".bin", ".pt", ".gguf", ".onnx"]))
+        .find(|file| is(file, &[".bin", ".pt", ".onnx"]))
     {
         store.error.set(Some(format!(
             "{} is a model of a kind that is not read: drop model.safetensors together with \

@@ -1,9 +1,11 @@
 //! What the page knows. All of it is plain data in signals; the pictures' bytes
 //! lie in [`super::client`].
 
+use std::collections::BTreeMap;
+
 use leptos::prelude::*;
 
-use crate::protocol::{Device, Loaded, PictureId, Scores, Timings};
+use crate::protocol::{Device, Loaded, Offer, PictureId, Place, Scores, Storage, Timings};
 
 /// How far a picture is.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +45,16 @@ pub(super) enum Model {
     Lost(String),
 }
 
+/// Whether this device computes what it should.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Check {
+    Not,
+    Running,
+    /// As many operations were compared.
+    Right(usize),
+    Wrong(String),
+}
+
 /// How many pictures are shown.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum View {
@@ -75,6 +87,14 @@ pub(super) struct Store {
     pub(super) error: RwSignal<Option<String>>,
     /// Outcome of a self-test or measurement.
     pub(super) report: RwSignal<String>,
+    /// The models of the library.
+    pub(super) offers: RwSignal<Vec<Offer>>,
+    /// Where each of them is, by its id.
+    pub(super) places: RwSignal<BTreeMap<String, Place>>,
+    pub(super) storage: RwSignal<Storage>,
+    /// What went wrong in the library as a whole.
+    pub(super) library_error: RwSignal<Option<String>>,
+    pub(super) check: RwSignal<Check>,
 }
 
 /// Cosines of pictures that show none of the labels stay below this with the
@@ -128,6 +148,11 @@ impl Store {
             announcement: RwSignal::new(String::new()),
             error: RwSignal::new(None),
             report: RwSignal::new(String::new()),
+            offers: RwSignal::default(),
+            places: RwSignal::default(),
+            storage: RwSignal::default(),
+            library_error: RwSignal::new(None),
+            check: RwSignal::new(Check::Not),
         }
     }
 

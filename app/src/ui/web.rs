@@ -18,6 +18,13 @@ pub(super) fn document() -> web_sys::Document {
     window().document().unwrap_throw()
 }
 
+/// What the address says after `?name=`.
+pub(super) fn query(name: &str) -> Option<String> {
+    let search = window().location().search().ok()?;
+    let parameters = web_sys::UrlSearchParams::new_with_str(&search).ok()?;
+    parameters.get(name)
+}
+
 /// A line drawing of 24 × 24, in the colour of the text around it.
 pub(super) fn icon(path: &'static str) -> impl IntoView {
     view! {

@@ -3,8 +3,10 @@
 
 use std::cell::Cell;
 
-use plume_core::checkpoint::{Bytes, Companions};
-use plume_core::{Error, Result};
+use plume_core::Error;
+use plume_core::checkpoint::{Bytes, Checkpoint, Companions, Layout, clip_config};
+use plume_core::config::ClipConfig;
+use plume_core::image::Preprocess;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Blob, File, FileReaderSync, Response};
@@ -14,7 +16,7 @@ use crate::protocol::Event;
 
 /// A file of the browser's, read in ranges. Reading is synchronous, which only
 /// a worker may do.
-struct InBrowser {
+pub(super) struct InBrowser {
     blob: Blob,
     reader: FileReaderSync,
     /// Bytes read so far, told to the page now and then.
@@ -26,7 +28,7 @@ struct InBrowser {
 const STEP: f64 = 0.02;
 
 impl InBrowser {
-    fn new(blob: Blob) -> std::result::Result<Self, String> {
+    pub(super) fn new(blob: Blob) -> Result<Self> {
         let reader = FileReaderSync::new();
         let reader = reader.map_err(|_| "this browser does not read files in ranges")?;
         Ok(Self {
@@ -52,7 +54,7 @@ impl Bytes for InBrowser {
         self.blob.size() as u64
     }
 
-    fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
+    fn read(&self, offset: u64, len: usize) -> plume_core::Result<Vec<u8>> {
         let lost = |_: JsValue| {
             Error::Read(
                 "the weights cannot be read any more: was the file moved or changed? Choose it again"
@@ -84,16 +86,33 @@ fn own_name(weights: &File) -> String {
 /// whole models before a tower alone.
 const WEIGHTS: &[&str] = &["open_clip_model.safetensors", "model.safetensors"];
 
+/// Whether a file holds weights, by its name.
+fn is_weights(name: &str) -> bool {
+    name.ends_with(".safetensors") || name.ends_with(".gguf")
+}
+
 /// The files of a model.
 pub(super) struct ModelFiles {
     pub(super) name: String,
     pub(super) demo: bool,
-    pub(super) companions: Companions,
-    pub(super) tokenizer: String,
-    pub(super) weights: Box<dyn Bytes>,
+    companions: Companions,
+    tokenizer: Option<String>,
+    /// Says which tensor is where, if weights are in several files.
+    index: Option<String>,
+    weights: Vec<(String, Box<dyn Bytes>)>,
 }
 
-async fn text(blob: &Blob) -> std::result::Result<String, String> {
+/// A model's files with their headers read: enough to load it.
+pub(super) struct Opened {
+    pub(super) checkpoint: Checkpoint,
+    pub(super) config: ClipConfig,
+    pub(super) tokenizer: String,
+    pub(super) preprocess: Preprocess,
+}
+
+type Result<T, E = String> = std::result::Result<T, E>;
+
+async fn text(blob: &Blob) -> Result<String> {
     let text = JsFuture::from(blob.text())
         .await
         .map_err(|_| "a file cannot be read any more: choose it again".to_owned())?;
@@ -101,67 +120,149 @@ async fn text(blob: &Blob) -> std::result::Result<String, String> {
 }
 
 impl ModelFiles {
-    /// The person's own files, or the demo's where there are none.
+    /// A model of named parts: texts, and weights that are read in ranges.
     ///
     /// # Errors
     /// Says which file is missing.
-    pub(super) async fn open(payload: &JsValue) -> std::result::Result<Self, String> {
-        if payload.is_null() || payload.is_undefined() {
-            Self::demo().await
-        } else {
-            Self::own(payload).await
+    pub(super) fn of_parts(
+        name: String,
+        mut texts: Vec<(String, String)>,
+        mut weights: Vec<(String, Box<dyn Bytes>)>,
+    ) -> Result<Self> {
+        let mut take = |wanted: &dyn Fn(&str) -> bool| {
+            let found = texts.iter().position(|(text, _)| wanted(text))?;
+            Some(texts.swap_remove(found).1)
+        };
+        let index = take(&|name| name.ends_with(".safetensors.index.json"));
+        let mut take = |wanted: &str| take(&|name| name == wanted);
+        let companions = Companions {
+            open_clip_config: take("open_clip_config.json"),
+            preprocessor_config: take("preprocessor_config.json"),
+            config: take("config.json"),
+        };
+        let tokenizer = take("tokenizer.json");
+        if index.is_none() {
+            // Of several forms of one model, one is enough.
+            let place = |name: &&str| weights.iter().position(|(file, _)| file == name);
+            let plain = WEIGHTS.iter().find_map(|name| place(name));
+            if let Some(plain) = plain {
+                weights.swap(0, plain);
+            }
+            weights.truncate(1);
         }
+        let Some((file, _)) = weights.first() else {
+            return Err("no .safetensors or .gguf file was given".to_owned());
+        };
+        let missing = |what: &str| {
+            format!(
+                "{what} is missing: drop it together with {file}, or drop the folder that holds them"
+            )
+        };
+        // A packed file says everything itself.
+        if !file.ends_with(".gguf") {
+            if companions.config.is_none() && companions.open_clip_config.is_none() {
+                return Err(missing("config.json"));
+            }
+            tokenizer
+                .as_ref()
+                .ok_or_else(|| missing("tokenizer.json"))?;
+        }
+        Ok(Self {
+            name,
+            demo: false,
+            companions,
+            tokenizer,
+            index,
+            weights,
+        })
+    }
+
+    /// Reads the headers.
+    ///
+    /// # Errors
+    /// Where a file is damaged or of another architecture.
+    pub(super) fn open(self) -> Result<Opened, Error> {
+        let mut weights = self.weights;
+        let companions = self.companions;
+        let opened = match &self.index {
+            Some(index) => Checkpoint::open_shards(index, weights),
+            None => Checkpoint::open(weights.remove(0).1),
+        };
+        // Another architecture's configuration says more than its weights do.
+        let checkpoint = opened.map_err(|error| {
+            let config = companions.config(Layout::Transformers);
+            config.err().unwrap_or(error)
+        })?;
+        let layout = checkpoint.layout();
+        let (config, tokenizer) = match checkpoint.packed() {
+            Some(packed) => (
+                clip_config(&packed.config.to_string())?,
+                packed.tokenizer.clone(),
+            ),
+            None => (companions.config(layout)?, self.tokenizer),
+        };
+        let config = checkpoint.present(&config);
+        let preprocess = match checkpoint.packed() {
+            Some(packed) => {
+                let json = packed.preprocess.as_ref().map(ToString::to_string);
+                Preprocess::of_model(json.as_deref(), &config, layout.family())?
+            }
+            None => companions.preprocess(layout, &config)?,
+        };
+        let lacks = || Error::Checkpoint("the model has no tokenizer: pack it with one".into());
+        Ok(Opened {
+            tokenizer: tokenizer.ok_or_else(lacks)?,
+            config,
+            preprocess,
+            checkpoint,
+        })
+    }
+
+    /// A model of named files.
+    ///
+    /// # Errors
+    /// Says which file is missing or cannot be read.
+    pub(super) async fn of_blobs(name: String, files: Vec<(String, Blob)>) -> Result<Self> {
+        let mut texts = Vec::new();
+        let mut weights: Vec<(String, Box<dyn Bytes>)> = Vec::new();
+        for (file, blob) in files {
+            if is_weights(&file) {
+                weights.push((file, Box::new(InBrowser::new(blob)?)));
+            } else if file.ends_with(".json") {
+                texts.push((file, text(&blob).await?));
+            }
+        }
+        Self::of_parts(name, texts, weights)
     }
 
     /// A person's own: a `.safetensors` file among its companions.
     ///
     /// # Errors
     /// Says which file is missing.
-    async fn own(files: &JsValue) -> std::result::Result<Self, String> {
+    pub(super) async fn own(files: &JsValue) -> Result<Self> {
         let files: Vec<File> = js_sys::Array::from(files)
             .iter()
             .map(JsCast::unchecked_into)
             .collect();
-        let named = |name: &str| files.iter().find(|file| file.name() == name);
-        let weights = WEIGHTS
-            .iter()
-            .find_map(|name| named(name))
-            .or_else(|| files.iter().find(|f| f.name().ends_with(".safetensors")))
-            .ok_or("no .safetensors file was given")?;
-        let missing = |what: &str| {
-            format!(
-                "{what} is missing: drop it together with {}, or drop the folder that holds them",
-                weights.name()
-            )
-        };
-        let read = async |name: &str| match named(name) {
-            Some(file) => text(file).await.map(Some),
-            None => Ok(None),
-        };
-        let companions = Companions {
-            config: read("config.json").await?,
-            open_clip_config: read("open_clip_config.json").await?,
-            preprocessor_config: read("preprocessor_config.json").await?,
-        };
-        if companions.config.is_none() && companions.open_clip_config.is_none() {
-            return Err(missing("config.json"));
-        }
-        let tokenizer = named("tokenizer.json").ok_or_else(|| missing("tokenizer.json"))?;
-        Ok(Self {
-            name: own_name(weights),
-            demo: false,
-            companions,
-            tokenizer: text(tokenizer).await?,
-            weights: Box::new(InBrowser::new(weights.clone().into())?),
-        })
+        let weights = files.iter().find(|file| is_weights(&file.name()));
+        let name = own_name(weights.ok_or("no .safetensors or .gguf file was given")?);
+        let files = files.into_iter().map(|file| (file.name(), file.into()));
+        Self::of_blobs(name, files.collect()).await
     }
 
     /// The one that is served with the page.
     ///
     /// # Errors
     /// Where it cannot be fetched.
-    async fn demo() -> std::result::Result<Self, String> {
-        let blob = |name: &'static str| async move {
+    pub(super) async fn demo() -> Result<Self> {
+        let names = [
+            "model.safetensors",
+            "config.json",
+            "tokenizer.json",
+            "preprocessor_config.json",
+        ];
+        let mut files = Vec::new();
+        for name in names {
             let failed =
                 || format!("the demo model's {name} could not be fetched: load the page again");
             let url = format!("./demo/clip/{name}");
@@ -172,19 +273,12 @@ impl ModelFiles {
             }
             let blob = response.blob().map_err(|_| failed())?;
             let blob = JsFuture::from(blob).await.map_err(|_| failed())?;
-            Ok::<Blob, String>(blob.unchecked_into())
-        };
-        let weights = blob("model.safetensors").await?;
+            files.push((name.to_owned(), blob.unchecked_into::<Blob>()));
+        }
+        let model = Self::of_blobs("Plume's drawings".to_owned(), files).await?;
         Ok(Self {
-            name: "Plume's drawings".to_owned(),
             demo: true,
-            companions: Companions {
-                config: Some(text(&blob("config.json").await?).await?),
-                preprocessor_config: Some(text(&blob("preprocessor_config.json").await?).await?),
-                ..Companions::default()
-            },
-            tokenizer: text(&blob("tokenizer.json").await?).await?,
-            weights: Box::new(InBrowser::new(weights)?),
+            ..model
         })
     }
 }

@@ -3,6 +3,7 @@
 mod decode;
 mod files;
 mod kind;
+mod library;
 mod session;
 
 use std::cell::RefCell;
@@ -14,8 +15,11 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::spawn_local;
 use web_sys::{Blob, DedicatedWorkerGlobalScope, MessageEvent};
 
-use crate::protocol::{Command, Device, Event, Loaded, PictureId, Scores, Timings, pack, unpack};
+use crate::protocol::{
+    Command, Device, Event, Loaded, PictureId, Scores, Timings, Which, pack, unpack,
+};
 use files::ModelFiles;
+use library::Library;
 use session::Session;
 
 /// Everything the worker knows.
@@ -23,6 +27,7 @@ use session::Session;
 struct Worker {
     inbox: VecDeque<(Command, JsValue)>,
     busy: bool,
+    library: Library,
     session: Option<Session>,
     labels: Vec<String>,
     templates: Vec<String>,
@@ -99,6 +104,12 @@ fn receive(shared: &Shared, command: Command, payload: JsValue) {
                 .retain(|(waiting, _)| std::mem::discriminant(waiting) != kind);
             worker.inbox.push_back((command, payload));
         }
+        // Downloads run beside what is computed.
+        Command::Library { hub, keep } => return worker.library.open(hub, keep),
+        Command::Add { address } => return worker.library.add(&address),
+        Command::Download { id } => return worker.library.download(&id),
+        Command::Pause { id } => return worker.library.pause(&id),
+        Command::Delete { id } => return worker.library.delete(&id),
         _ => worker.inbox.push_back((command, payload)),
     }
     if !worker.busy {
@@ -116,8 +127,12 @@ async fn work(shared: Shared) {
             return;
         };
         match command {
-            Command::Load { request, device } => {
-                let done = load(&shared, device, &payload).await;
+            Command::Load {
+                request,
+                device,
+                which,
+            } => {
+                let done = load(&shared, device, which, &payload).await;
                 post(&match done {
                     Ok(loaded) => Event::Loaded { request, loaded },
                     Err(message) => Event::LoadFailed { request, message },
@@ -135,9 +150,16 @@ async fn work(shared: Shared) {
             Command::Forget { id } => {
                 shared.borrow_mut().pictures.remove(&id);
             }
-            Command::Cancel => {}
+            Command::Check => check(&shared).await,
             Command::SelfTest => report(session::self_test().await),
             Command::Bench { demo, device } => report(session::bench(demo, device).await),
+            // Done as they come.
+            Command::Cancel
+            | Command::Library { .. }
+            | Command::Add { .. }
+            | Command::Download { .. }
+            | Command::Pause { .. }
+            | Command::Delete { .. } => {}
         }
     }
 }
@@ -147,8 +169,19 @@ fn report(json: String) {
 }
 
 /// Puts a model in the place of the one before.
-async fn load(shared: &Shared, device: Device, payload: &JsValue) -> Result<Loaded, String> {
-    let files = ModelFiles::open(payload).await?;
+async fn load(
+    shared: &Shared,
+    device: Device,
+    which: Which,
+    payload: &JsValue,
+) -> Result<Loaded, String> {
+    let library = shared.borrow().library.clone();
+    let files = match which {
+        Which::Demo => ModelFiles::demo().await?,
+        Which::Own => ModelFiles::own(payload).await?,
+        Which::Kept(id) => library.kept(&id).await?,
+        Which::Streamed(id) => library.streamed(&id).await?,
+    };
     // The one before makes room; the page loads it again if this fails.
     {
         let mut worker = shared.borrow_mut();
@@ -159,6 +192,22 @@ async fn load(shared: &Shared, device: Device, payload: &JsValue) -> Result<Load
     let (session, loaded) = loaded.map_err(|error| error.to_string())?;
     shared.borrow_mut().session = Some(session);
     Ok(loaded)
+}
+
+/// Runs every operation on the device of the session.
+async fn check(shared: &Shared) {
+    let Some(session) = take(shared) else {
+        return;
+    };
+    let outcome = session.check().await;
+    put_back(shared, session, outcome.as_ref().err());
+    match outcome {
+        Ok((cases, failed)) => post(&Event::Checked { cases, failed }),
+        Err(error) => post(&Event::Checked {
+            cases: 0,
+            failed: vec![error.to_string()],
+        }),
+    }
 }
 
 /// Takes the session out for the time of a job, so that nothing is borrowed
@@ -287,12 +336,14 @@ async fn pictures(shared: &Shared, first: PictureId, payload: JsValue) {
         }
     }
     // Let the inbox be looked at: Cancel may wait there.
-    let _ = wasm_bindgen_futures::JsFuture::from(next_turn()).await;
+    pause(0).await;
 }
 
-/// Resolves after the messages that wait have been received.
-fn next_turn() -> js_sys::Promise {
-    js_sys::Promise::new(&mut |resolve, _| {
-        let _ = scope().set_timeout_with_callback(&resolve);
-    })
+/// Lets so many milliseconds pass, and messages that wait be received.
+async fn pause(milliseconds: i32) {
+    let promise = js_sys::Promise::new(&mut |resolve, _| {
+        let _ =
+            scope().set_timeout_with_callback_and_timeout_and_arguments_0(&resolve, milliseconds);
+    });
+    let _ = wasm_bindgen_futures::JsFuture::from(promise).await;
 }

@@ -3,7 +3,7 @@
 use plume_core::Error;
 use plume_core::backend::Backend;
 use plume_core::bench::{Plan, times};
-use plume_core::checkpoint::{Checkpoint, Init, Layout};
+use plume_core::checkpoint::Init;
 use plume_core::config::{ClipConfig, Scoring};
 use plume_core::contract::Outcome;
 use plume_core::cpu::Candle;
@@ -13,9 +13,9 @@ use plume_core::models::clip::Clip;
 use plume_core::tasks::classify::{Classifier, Labels};
 use plume_core::tokens::Tokenizer;
 use serde_json::{Value, json};
-use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen::JsCast;
 
-use super::files::ModelFiles;
+use super::files::{ModelFiles, Opened};
 use super::now;
 use crate::protocol::{Device, Loaded, Scores};
 
@@ -60,19 +60,14 @@ async fn choose(device: Device) -> (Option<Gpu>, Option<String>) {
 }
 
 fn classifier<B: Backend>(backend: &B, files: ModelFiles) -> Result<Classifier<B>, Error> {
-    let checkpoint = match Checkpoint::open(files.weights) {
-        Ok(checkpoint) => checkpoint,
-        // Another architecture's configuration says more than its weights do.
-        Err(error) => {
-            let config = files.companions.config(Layout::Transformers);
-            return Err(config.err().unwrap_or(error));
-        }
-    };
-    let layout = checkpoint.layout();
-    let config = checkpoint.present(&files.companions.config(layout)?);
-    let preprocess = files.companions.preprocess(layout, &config)?;
+    let Opened {
+        checkpoint,
+        config,
+        tokenizer,
+        preprocess,
+    } = files.open()?;
     let context = config.text()?.context;
-    let tokenizer = Tokenizer::from_json(files.tokenizer.as_bytes(), context)?;
+    let tokenizer = Tokenizer::from_json(tokenizer.as_bytes(), context)?;
     let clip = Clip::load(backend, &config, &checkpoint)?;
     Classifier::new(clip, tokenizer, preprocess)
 }
@@ -111,6 +106,7 @@ impl Session {
             image_size: preprocess.size(),
             even,
             milliseconds: now() - start,
+            memory: f64::from(memory()),
         };
         let labels = Labels::default();
         let session = Self {
@@ -153,6 +149,18 @@ impl Session {
             cosine: scores.cosine,
             probability: scores.probability,
         }
+    }
+
+    /// Every operation on this session's device against its reference: how
+    /// many cases there were, and those that failed.
+    pub(super) async fn check(&self) -> Result<(usize, Vec<String>), Error> {
+        let outcomes = match &self.model {
+            Model::Cpu(_) => plume_core::contract::run(&Candle::new(), true).await?,
+            Model::Gpu(_) => plume_core::contract::run(&Gpu::new().await?, true).await?,
+        };
+        let failed = outcomes.iter().filter(|outcome| !outcome.passed());
+        let failed = failed.map(|outcome| outcome.name.clone()).collect();
+        Ok((outcomes.len(), failed))
     }
 }
 
@@ -200,10 +208,11 @@ pub(super) async fn bench(demo: bool, device: Device) -> String {
 async fn measured<B: Backend>(backend: &B, demo: bool, device: &str) -> Result<Value, String> {
     let before = memory();
     let (model, clip) = if demo {
-        let files = ModelFiles::open(&JsValue::NULL).await?;
-        let checkpoint = Checkpoint::open(files.weights).map_err(|error| error.to_string())?;
-        let config = files.companions.config(checkpoint.layout());
-        let config = config.map_err(|error| error.to_string())?;
+        let files = ModelFiles::demo().await?;
+        let files = files.open().map_err(|error| error.to_string())?;
+        let Opened {
+            checkpoint, config, ..
+        } = files;
         ("demo", Clip::load(backend, &config, &checkpoint))
     } else {
         let config = ClipConfig::vit_b_32();

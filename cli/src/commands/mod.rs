@@ -4,6 +4,7 @@ mod bench;
 mod classify;
 mod embed;
 mod inspect;
+mod models;
 mod pack;
 mod preprocess;
 mod tokenize;
@@ -40,6 +41,8 @@ pub enum Command {
     Inspect(inspect::Inspect),
     /// Check that a model gives here what it should.
     Verify(verify::Verify),
+    /// List published models, download them, and take them away again.
+    Models(models::Models),
     /// Train a model from scratch.
     Train(train::Train),
     /// Measure how long a model takes.
@@ -62,6 +65,7 @@ impl Command {
             Self::Pack(command) => command.run(),
             Self::Inspect(command) => command.run(),
             Self::Verify(command) => command.run(),
+            Self::Models(command) => command.run(),
             Self::Train(command) => command.run(),
             Self::Bench(command) => command.run(),
             Self::World(command) => command.run(),
@@ -82,8 +86,8 @@ pub enum Device {
 #[derive(clap::Args)]
 pub struct ModelArguments {
     /// Directory of config.json, model.safetensors, tokenizer.json and
-    /// preprocessor_config.json, or the weights file inside one, or a GGUF
-    /// file of `plume pack`.
+    /// preprocessor_config.json, the weights file inside one, a GGUF file of
+    /// `plume pack`, or the id of a model that `plume models get` brought.
     #[arg(long, value_name = "DIR_OR_FILE")]
     pub model: PathBuf,
     /// What computes.

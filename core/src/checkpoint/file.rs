@@ -1,5 +1,6 @@
 //! What every file of weights offers, whatever its format.
 
+use super::safetensors::Bytes;
 use crate::Result;
 use crate::backend::WeightData;
 
@@ -35,9 +36,22 @@ pub trait TensorFile {
     fn read(&self, name: &str) -> Result<WeightData>;
 }
 
-/// Little-endian numbers.
-pub(super) fn numbers<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
-    bytes.as_chunks::<N>().0.iter().map(|&b| read(b)).collect()
+/// Bytes that are read at once; a multiple of every number's size.
+const PIECE: usize = 16 << 20;
+
+/// Little-endian numbers: so many bytes at a place in a file, a piece at a time:
+/// the bytes and the numbers of a large tensor are not in memory together.
+pub(super) fn numbers_at<const N: usize, T>(
+    bytes: &dyn Bytes,
+    (from, len): (u64, usize),
+    read: impl Fn([u8; N]) -> T,
+) -> Result<Vec<T>> {
+    let mut numbers = Vec::with_capacity(len / N);
+    for at in (0..len).step_by(PIECE) {
+        let piece = bytes.read(from + at as u64, PIECE.min(len - at))?;
+        numbers.extend(piece.as_chunks::<N>().0.iter().map(|&b| read(b)));
+    }
+    Ok(numbers)
 }
 
 pub(super) fn cut_short(whole: u64, promised: u64) -> crate::Error {

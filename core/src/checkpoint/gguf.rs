@@ -9,7 +9,7 @@ use std::io::Write;
 
 use half::{bf16, f16};
 
-use super::file::{Stored, TensorFile, cut_short, numbers};
+use super::file::{Stored, TensorFile, cut_short, numbers_at};
 use super::safetensors::Bytes;
 use crate::backend::WeightData;
 use crate::quant::{BLOCK, Quantization};
@@ -474,12 +474,15 @@ impl TensorFile for Gguf {
             name: name.to_owned(),
         })?;
         // Checked against the file's length, which memory may still not hold.
-        let bytes = self.bytes.read(info.offset, info.bytes as usize)?;
+        let at = (info.offset, info.bytes as usize);
+        let bytes = self.bytes.as_ref();
         Ok(match info.dtype {
-            Dtype::F32 => WeightData::F32(numbers(&bytes, f32::from_le_bytes)),
-            Dtype::F16 => WeightData::F16(numbers(&bytes, f16::from_le_bytes)),
-            Dtype::BF16 => WeightData::F32(numbers(&bytes, |b| bf16::from_le_bytes(b).to_f32())),
-            Dtype::Quantized(kind) => WeightData::Quantized(kind, bytes),
+            Dtype::F32 => WeightData::F32(numbers_at(bytes, at, f32::from_le_bytes)?),
+            Dtype::F16 => WeightData::F16(numbers_at(bytes, at, f16::from_le_bytes)?),
+            Dtype::BF16 => {
+                WeightData::F32(numbers_at(bytes, at, |b| bf16::from_le_bytes(b).to_f32())?)
+            }
+            Dtype::Quantized(kind) => WeightData::Quantized(kind, bytes.read(at.0, at.1)?),
             other => {
                 return Err(Error::Checkpoint(format!(
                     "tensor `{name}` is stored as {other}; expected F32, F16, BF16, Q8_0 or Q4_0: \

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use half::{bf16, f16};
 use zip::{CompressionMethod, ZipArchive};
 
-use super::file::{Stored, TensorFile, numbers};
+use super::file::{Stored, TensorFile};
 use super::safetensors::Bytes;
 use crate::backend::WeightData;
 use crate::{Error, Result};
@@ -800,4 +800,9 @@ impl TensorFile for Pickle {
             }
         })
     }
+}
+
+/// Little-endian numbers.
+fn numbers<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
+    bytes.as_chunks::<N>().0.iter().map(|&b| read(b)).collect()
 }

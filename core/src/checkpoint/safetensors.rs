@@ -4,7 +4,7 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
-use super::file::{Stored, TensorFile, cut_short, numbers};
+use super::file::{Stored, TensorFile, cut_short, numbers_at};
 use crate::backend::WeightData;
 use crate::{Error, Result};
 
@@ -118,12 +118,15 @@ impl TensorFile for SafeTensors {
                 name: name.to_owned(),
             })?;
         let (from, to) = info.data_offsets;
-        let bytes = self.bytes.read(self.start + from as u64, to - from)?;
+        let at = (self.start + from as u64, to - from);
+        let bytes = self.bytes.as_ref();
         Ok(match info.dtype {
-            Dtype::F32 => WeightData::F32(numbers(&bytes, f32::from_le_bytes)),
-            Dtype::F16 => WeightData::F16(numbers(&bytes, f16::from_le_bytes)),
-            Dtype::BF16 => WeightData::F32(numbers(&bytes, |b| bf16::from_le_bytes(b).to_f32())),
-            Dtype::F64 => WeightData::F32(numbers(&bytes, |b| f64::from_le_bytes(b) as f32)),
+            Dtype::F32 => WeightData::F32(numbers_at(bytes, at, f32::from_le_bytes)?),
+            Dtype::F16 => WeightData::F16(numbers_at(bytes, at, f16::from_le_bytes)?),
+            Dtype::BF16 => {
+                WeightData::F32(numbers_at(bytes, at, |b| bf16::from_le_bytes(b).to_f32())?)
+            }
+            Dtype::F64 => WeightData::F32(numbers_at(bytes, at, |b| f64::from_le_bytes(b) as f32)?),
             other => {
                 return Err(Error::Checkpoint(format!(
                     "tensor `{name}` is stored as {other:?}; expected F32, F16 or BF16: \
