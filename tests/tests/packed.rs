@@ -591,7 +591,7 @@ fn quantised_photographs_stay_near() {
         &pictures,
         &texts,
         &scratch("photographs"),
-        [0.98, 0.5],
+        [0.98, 0.4],
     );
 }
 

@@ -28,8 +28,15 @@ pub enum Precision {
 /// f16 where others are quantised.
 const ENDS: &[&str] = &["vision.stem.", "vision.proj", "text.projection"];
 
-/// What 4 bits would lose at the first step of a text: stored in 8.
-const TABLE: &str = "text.token_embedding";
+/// What 4 bits would lose at the first step of a text, or with every block add
+/// to what the text tower, the narrower of the two, carries on: stored in 8.
+fn eight_bits(name: &str) -> bool {
+    let text = name.strip_prefix("text.");
+    text.is_some_and(|name| {
+        let writes = [".attn.out.weight", ".mlp.c_proj.weight"];
+        name == "token_embedding" || writes.iter().any(|end| name.ends_with(end))
+    })
+}
 
 impl Precision {
     /// What a tensor is stored as. Rows that are no whole blocks stay in f16,
@@ -41,7 +48,7 @@ impl Precision {
         match (asked.role, self) {
             (Role::Parameter, _) | (_, Self::F32) => Dtype::F32,
             (Role::Weight, Self::Q8_0) if blocks => Dtype::Quantized(Quantization::Q8_0),
-            (Role::Weight, Self::Q4_0) if blocks && asked.name == TABLE => {
+            (Role::Weight, Self::Q4_0) if blocks && eight_bits(&asked.name) => {
                 Dtype::Quantized(Quantization::Q8_0)
             }
             (Role::Weight, Self::Q4_0) if blocks => Dtype::Quantized(Quantization::Q4_0),
