@@ -13,7 +13,7 @@ use half::f16;
 use crate::Result;
 use crate::quant::{BLOCK, Quantization};
 
-/// The point-wise functions of the CLIP family.
+/// The point-wise functions of the models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
@@ -25,6 +25,10 @@ pub enum Activation {
     QuickGelu,
     /// `max(x, 0)`.
     Relu,
+    /// `x · sigmoid(x)`, as in LLaMA.
+    Silu,
+    /// `max(x, 0)²` (So et al. 2021), as in Flamingo's trained layers.
+    SquaredRelu,
 }
 
 /// Which keys a query may attend to. A rule, not a tensor: it is worked out
@@ -39,6 +43,41 @@ pub enum Mask {
         /// Number of keys before the first query.
         offset: usize,
     },
+    /// Keys are pictures of `per_image` tokens each, one after the other. The
+    /// rule holds a number for each query: 0 sees nothing, `t` sees the `t`-th
+    /// picture (Flamingo §2.3).
+    Media {
+        /// Tokens of one picture.
+        per_image: usize,
+        /// `t` sees the pictures before the `t`-th as well.
+        all_previous: bool,
+    },
+    /// Queries are the newest tokens of `width` beams that share a prompt. The
+    /// keys are the prompt and then, for each step, a token of each beam. The
+    /// rule `[queries, steps]` names, for each query, the beam whose token of
+    /// each step it goes on from.
+    Beams {
+        /// Keys of the prompt, which every query sees.
+        prompt: usize,
+        /// Keys of one step.
+        width: usize,
+    },
+}
+
+/// The slope of ALiBi for a head (Press et al. 2022), `max_bias` being 8 in
+/// the paper: `2^(−max_bias · (head + 1) / heads)` where `heads` is a power of
+/// two; otherwise those of the next power, every second one first (MPT's
+/// `gen_slopes`).
+pub fn alibi_slope(head: usize, heads: usize, max_bias: u32) -> f32 {
+    let all = heads.next_power_of_two();
+    let place = if all == heads {
+        head + 1
+    } else if head < all / 2 {
+        2 * head + 2
+    } else {
+        2 * (head - all / 2) + 1
+    };
+    (-(max_bias as f32) * place as f32 / all as f32).exp2()
 }
 
 /// What `linear` does after the product, in this order: add the bias, apply
@@ -80,8 +119,36 @@ pub struct AttentionDims {
     pub queries: usize,
     /// Keys (and values) in each sequence.
     pub keys: usize,
+    /// Rows from the first key of a sequence to that of the next: `keys`, or
+    /// more where a cache has room for others.
+    pub key_rows: usize,
     /// Who sees whom.
     pub mask: Mask,
+    /// The largest bias of ALiBi, if the model has it: `slope · (j − i)` is
+    /// added to the score of key `j` for query `i`; see [`alibi_slope`].
+    pub alibi: Option<u32>,
+}
+
+/// The sizes of one `rotary` call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RotaryDims {
+    /// Rows of the projection.
+    pub rows: usize,
+    /// Heads; each has `head_dim` columns, side by side.
+    pub heads: usize,
+    /// Columns of one head.
+    pub head_dim: usize,
+    /// Columns of each head that are turned, from its first on: even.
+    pub rotary_dims: usize,
+    /// The pairs are neighbours (Su et al. 2021, GPT-J) rather than columns
+    /// half of `rotary_dims` apart (GPT-NeoX, transformers).
+    pub interleaved: bool,
+    /// Rows of one sequence; row `i` of it stands at `start + i · step`.
+    pub queries: usize,
+    /// Position of the first row.
+    pub start: usize,
+    /// 1, or 0 where all rows stand at the same position.
+    pub step: usize,
 }
 
 /// The sizes of one `unfold` (im2col) call over `[n, height, width, channels]`.
@@ -125,6 +192,21 @@ pub struct PoolDims {
     /// Side of the square window, and the step between windows. Rows and
     /// columns that fill no window are left out.
     pub kernel: usize,
+}
+
+/// The sizes of one `write_rows` call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WriteDims {
+    /// Independent sequences.
+    pub batch: usize,
+    /// Rows that the cache has room for, in each sequence.
+    pub capacity: usize,
+    /// Length of a row.
+    pub width: usize,
+    /// First row that is written.
+    pub start: usize,
+    /// Rows that are written, in each sequence.
+    pub rows: usize,
 }
 
 /// One side of a `concat`.
@@ -249,15 +331,65 @@ pub trait Backend: Clone + 'static {
         activation: Activation,
     ) -> Result<Self::Buffer>;
     /// Scaled dot-product attention: q `[batch · queries, heads · head_dim]`,
-    /// k and v `[batch · keys, heads · head_dim]` → as q. A query that may see
-    /// no key gives zeros.
+    /// k and v `[batch · key_rows, heads · head_dim]` → as q. A query that may
+    /// see no key gives zeros.
+    ///
+    /// `rule` holds the numbers that the mask needs: see [`Mask::Media`] and
+    /// [`Mask::Beams`]. [`Mask::Causal`] may have `[batch]`, the first key that
+    /// each sequence sees: those before it are padding.
     fn attention(
         &self,
         q: Columns<'_, Self::Buffer>,
         k: Columns<'_, Self::Buffer>,
         v: Columns<'_, Self::Buffer>,
         dims: AttentionDims,
+        rule: Option<&Self::Ids>,
     ) -> Result<Self::Buffer>;
+    /// `[rows, cols]` → same: each row divided by the root of its mean square
+    /// (plus `eps`), then `· weight` (Zhang and Sennrich 2019).
+    fn rms_norm(
+        &self,
+        x: &Self::Buffer,
+        rows_cols: (usize, usize),
+        weight: &Self::Buffer,
+        eps: f32,
+    ) -> Result<Self::Buffer>;
+    /// Rotary positions: a band of a projection → `[rows, heads · head_dim]`,
+    /// with the pairs of each head turned. Row `p` of `table` `[positions,
+    /// rotary_dims]` has the cosines of the angles at position `p`, then the
+    /// sines.
+    fn rotary(
+        &self,
+        x: Columns<'_, Self::Buffer>,
+        table: &Self::Buffer,
+        dims: RotaryDims,
+    ) -> Result<Self::Buffer>;
+    /// `[rows, cols]` twice → same: `x + tanh(gate) · y`, with a gate of one
+    /// number or of `cols` (Flamingo §2.2).
+    fn gated_add(
+        &self,
+        x: &Self::Buffer,
+        y: &Self::Buffer,
+        len: usize,
+        gate: (&Self::Buffer, usize),
+    ) -> Result<Self::Buffer>;
+    /// `[rows, 2 · width]` → `[rows, width]`: the activation of the first half
+    /// of each row times the second (Shazeer 2020).
+    fn glu(
+        &self,
+        x: &Self::Buffer,
+        rows_width: (usize, usize),
+        activation: Activation,
+    ) -> Result<Self::Buffer>;
+    /// Writes rows into a cache `[batch, capacity, width]` in place: the band
+    /// `x` `[batch · rows, width]` to rows `start .. start + rows` of each
+    /// sequence.
+    fn write_rows(
+        &self,
+        cache: &Self::Buffer,
+        dims: WriteDims,
+        x: Columns<'_, Self::Buffer>,
+    ) -> Result<()>;
     /// `[n, h, w, c]` → `[n · out_h · out_w, kernel · kernel · c]`: the windows
     /// of a convolution as rows (window row, window column, channel).
     fn unfold(&self, x: &Self::Buffer, dims: UnfoldDims) -> Result<Self::Buffer>;

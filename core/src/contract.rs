@@ -10,6 +10,7 @@ use crate::tensor::{After, Tensor, Weight, attention};
 use crate::{Error, Result};
 
 mod forced;
+mod language;
 
 pub use forced::{attentions, large_weights, products};
 
@@ -79,6 +80,8 @@ fn activated(x: f64, activation: Option<Activation>) -> f64 {
         }
         Some(Activation::QuickGelu) => x / (1.0 + (-1.702 * x).exp()),
         Some(Activation::Relu) => x.max(0.0),
+        Some(Activation::Silu) => x / (1.0 + (-x).exp()),
+        Some(Activation::SquaredRelu) => x.max(0.0).powi(2),
     }
 }
 
@@ -107,6 +110,8 @@ pub async fn run<B: Backend>(backend: &B, thin: bool) -> Result<Vec<Outcome>> {
     suite.unfold().await?;
     suite.avg_pool().await?;
     suite.moves().await?;
+    suite.language().await?;
+    suite.rules().await?;
     suite.large().await?;
     Ok(suite.outcomes)
 }
@@ -338,6 +343,8 @@ impl<B: Backend> Suite<'_, B> {
             Activation::GeluTanh,
             Activation::QuickGelu,
             Activation::Relu,
+            Activation::Silu,
+            Activation::SquaredRelu,
         ] {
             // −200 to 200, dense near 0: extremes must not overflow.
             let data: Vec<f32> = (-2000..=2000i32)
@@ -385,7 +392,9 @@ impl<B: Backend> Suite<'_, B> {
                     head_dim,
                     queries,
                     keys,
+                    key_rows: keys,
                     mask,
+                    alibi: None,
                 };
                 self.attention_case(dims).await?;
             }
@@ -401,6 +410,7 @@ impl<B: Backend> Suite<'_, B> {
             queries,
             keys,
             mask,
+            ..
         } = dims;
         let width = heads * head_dim;
         let (q, q64) = self.tensor(&[batch, queries, width], 1)?;
@@ -421,8 +431,9 @@ impl<B: Backend> Suite<'_, B> {
             for h in 0..heads {
                 for i in 0..queries {
                     let seen = match mask {
-                        Mask::None => keys,
                         Mask::Causal { offset } => keys.min(i + offset + 1),
+                        // The other rules have cases of their own.
+                        _ => keys,
                     };
                     let at = (b * queries + i) * width + h * head_dim;
                     let key = |j: usize| (b * keys + j) * 2 * width + h * head_dim;

@@ -30,6 +30,9 @@ pub enum DeviceError {
         /// Bytes that the adapter offers.
         limit: u64,
     },
+    /// Something that only the CPU computes.
+    #[error("the GPU does not compute {0}; compute on the CPU")]
+    Unsupported(String),
     /// The browser or driver refused a command: a mistake of ours, told in full.
     #[error("the GPU refused a command: {0}; please report this, and compute on the CPU meanwhile")]
     Validation(String),
@@ -47,6 +50,17 @@ pub enum Error {
         expected: String,
         /// The shape it was given.
         found: String,
+    },
+    /// More tokens than a cache has room for.
+    #[error(
+        "the text has {needed} tokens with what is to be written, and there is room for {capacity}: \
+         take a shorter prompt or fewer new tokens"
+    )]
+    CacheFull {
+        /// Tokens that there is room for.
+        capacity: usize,
+        /// Tokens that there would be.
+        needed: usize,
     },
     /// A configuration that cannot be run.
     #[error("configuration: {0}")]

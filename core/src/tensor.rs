@@ -1,9 +1,11 @@
 //! The checked front door to a [`Backend`]: shape errors are made here, once.
 
-use crate::backend::{
-    Activation, AttentionDims, Backend, Columns, Epilogue, Mask, PoolDims, Span, UnfoldDims,
-};
+use crate::backend::{Activation, Backend, Epilogue, Mask, PoolDims, Span, UnfoldDims};
 use crate::{Error, Result};
+
+mod language;
+
+pub use language::{Attend, Turn, attend};
 
 /// f32 numbers on a device, contiguous and row-major. Cloning shares them.
 #[derive(Clone)]
@@ -500,51 +502,6 @@ pub fn attention<B: Backend>(
     heads: usize,
     mask: Mask,
 ) -> Result<Tensor<B>> {
-    let width = q.width;
-    let (&[batch, queries, _], &[kv_batch, keys, _]) =
-        (q.tensor.shape.as_slice(), k.tensor.shape.as_slice())
-    else {
-        return Err(shape_error(
-            "attention",
-            "[batch, rows, width]",
-            &q.tensor.shape,
-        ));
-    };
-    let same = k.width == width && v.width == width && kv_batch == batch;
-    if !same || v.tensor.shape[..2] != [batch, keys] || heads == 0 || !width.is_multiple_of(heads) {
-        return Err(shape_error(
-            "attention",
-            format!("k and v [{batch}, keys, {width}], {heads} heads dividing {width}"),
-            &v.tensor.shape,
-        ));
-    }
-    let columns = |band: &Band<'_, B>| band.tensor.rows().1;
-    let (qs, ks, vs) = (columns(q), columns(k), columns(v));
-    let dims = AttentionDims {
-        batch,
-        heads,
-        head_dim: width / heads,
-        queries,
-        keys,
-        mask,
-    };
-    let buffer = q.tensor.backend.attention(
-        Columns {
-            buffer: &q.tensor.buffer,
-            start: q.start,
-            stride: qs,
-        },
-        Columns {
-            buffer: &k.tensor.buffer,
-            start: k.start,
-            stride: ks,
-        },
-        Columns {
-            buffer: &v.tensor.buffer,
-            start: v.start,
-            stride: vs,
-        },
-        dims,
-    )?;
-    Ok(q.tensor.with(buffer, vec![batch, queries, width]))
+    let keys = k.tensor.shape.get(1).copied().unwrap_or(0);
+    attend(q, k, v, &Attend::new(heads, mask, keys))
 }

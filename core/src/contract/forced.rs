@@ -321,7 +321,9 @@ pub async fn attentions<B: Backend>(backend: &B, thin: bool) -> Result<Vec<Outco
             head_dim,
             queries,
             keys,
+            key_rows: keys,
             mask,
+            alibi: None,
         };
         suite.attention_case(dims).await?;
     }

@@ -127,6 +127,32 @@ impl Pointwise for Relu {
     }
 }
 
+struct Silu;
+impl Pointwise for Silu {
+    #[inline(always)]
+    fn value(x: f32) -> f32 {
+        x * sigmoid(x)
+    }
+    #[inline(always)]
+    fn slope(x: f32) -> f32 {
+        let s = sigmoid(x);
+        s + x * s * (1.0 - s)
+    }
+}
+
+struct SquaredRelu;
+impl Pointwise for SquaredRelu {
+    #[inline(always)]
+    fn value(x: f32) -> f32 {
+        let x = x.max(0.0);
+        x * x
+    }
+    #[inline(always)]
+    fn slope(x: f32) -> f32 {
+        2.0 * x.max(0.0)
+    }
+}
+
 /// Rows of `x` plus `bias`, through the function, into `out`.
 fn value_rows<P: Pointwise>(x: &[f32], bias: Option<&[f32]>, out: &mut Vec<f32>) {
     match bias {
@@ -164,6 +190,8 @@ pub(super) fn value(activation: Option<Activation>, x: &[f32], bias: Option<&[f3
         Some(Activation::GeluTanh) => value_rows::<GeluTanh>(x, bias, &mut out),
         Some(Activation::QuickGelu) => value_rows::<QuickGelu>(x, bias, &mut out),
         Some(Activation::Relu) => value_rows::<Relu>(x, bias, &mut out),
+        Some(Activation::Silu) => value_rows::<Silu>(x, bias, &mut out),
+        Some(Activation::SquaredRelu) => value_rows::<SquaredRelu>(x, bias, &mut out),
     }
     out
 }
@@ -181,6 +209,8 @@ pub(super) fn slope(
         Activation::GeluTanh => slope_rows::<GeluTanh>(x, bias, grad, &mut out),
         Activation::QuickGelu => slope_rows::<QuickGelu>(x, bias, grad, &mut out),
         Activation::Relu => slope_rows::<Relu>(x, bias, grad, &mut out),
+        Activation::Silu => slope_rows::<Silu>(x, bias, grad, &mut out),
+        Activation::SquaredRelu => slope_rows::<SquaredRelu>(x, bias, grad, &mut out),
     }
     out
 }

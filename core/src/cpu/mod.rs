@@ -5,9 +5,11 @@
 //! those in `ops` have both directions, so one code path serves inference and
 //! training.
 
+mod language;
 mod math;
 mod matrix;
 mod ops;
+mod softmax;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +20,8 @@ pub use matrix::Matrix;
 
 use crate::Result;
 use crate::backend::{
-    Activation, AttentionDims, Backend, Columns, Epilogue, PoolDims, Span, UnfoldDims, WeightData,
+    Activation, AttentionDims, Backend, Columns, Epilogue, PoolDims, RotaryDims, Span, UnfoldDims,
+    WeightData, WriteDims,
 };
 
 /// The parameters under training, by canonical name.
@@ -105,12 +108,24 @@ impl Candle {
     }
 }
 
-/// `[batch, rows, heads · head_dim]` columns → `[batch, heads, rows, head_dim]`.
-fn split_heads(band: &Columns<'_, Tensor>, rows: usize, dims: &AttentionDims) -> Result<Tensor> {
+/// A band of columns `[rows, width]` on its own.
+fn cut_out(band: &Columns<'_, Tensor>, rows: usize, width: usize) -> Result<Tensor> {
+    let whole = band.buffer.reshape((rows, band.stride))?;
+    Ok(whole.narrow(1, band.start, width)?.contiguous()?)
+}
+
+/// The first `rows` of `[batch, stored, heads · head_dim]` columns → `[batch,
+/// heads, rows, head_dim]`.
+fn split_heads(
+    band: &Columns<'_, Tensor>,
+    (stored, rows): (usize, usize),
+    dims: &AttentionDims,
+) -> Result<Tensor> {
     let (batch, heads, head_dim) = (dims.batch, dims.heads, dims.head_dim);
     Ok(band
         .buffer
-        .reshape((batch, rows, band.stride))?
+        .reshape((batch, stored, band.stride))?
+        .narrow(1, 0, rows)?
         .narrow(2, band.start, heads * head_dim)?
         .reshape((batch, rows, heads, head_dim))?
         .transpose(1, 2)?
@@ -230,20 +245,60 @@ impl Backend for Candle {
         k: Columns<'_, Tensor>,
         v: Columns<'_, Tensor>,
         dims: AttentionDims,
+        rule: Option<&Tensor>,
     ) -> Result<Tensor> {
         let shape = (dims.batch * dims.queries, dims.heads * dims.head_dim);
         if dims.keys == 0 {
             return Ok(Tensor::zeros(shape, DType::F32, &Device::Cpu)?);
         }
-        let q = split_heads(&q, dims.queries, &dims)?;
-        let k = split_heads(&k, dims.keys, &dims)?;
-        let v = split_heads(&v, dims.keys, &dims)?;
-        let softmax = ops::MaskedSoftmax {
-            scale: (dims.head_dim as f32).sqrt().recip(),
-            mask: dims.mask,
-        };
+        let q = split_heads(&q, (dims.queries, dims.queries), &dims)?;
+        let k = split_heads(&k, (dims.key_rows, dims.keys), &dims)?;
+        let v = split_heads(&v, (dims.key_rows, dims.keys), &dims)?;
+        let rule = rule.map(Tensor::to_vec1).transpose()?;
+        let softmax = softmax::MaskedSoftmax::new(dims, rule);
         let scores = q.matmul(&k.t()?)?.apply_op1(softmax)?;
         Ok(scores.matmul(&v)?.transpose(1, 2)?.reshape(shape)?)
+    }
+
+    fn rms_norm(
+        &self,
+        x: &Tensor,
+        rows_cols: (usize, usize),
+        weight: &Tensor,
+        eps: f32,
+    ) -> Result<Tensor> {
+        let x = x.reshape(rows_cols)?;
+        Ok(x.apply_op2(&weight.flatten_all()?, language::RmsNorm { eps })?)
+    }
+
+    fn rotary(&self, x: Columns<'_, Tensor>, table: &Tensor, dims: RotaryDims) -> Result<Tensor> {
+        let x = cut_out(&x, dims.rows, dims.heads * dims.head_dim)?;
+        Ok(x.apply_op2(&table.flatten_all()?, language::Rotary(dims))?)
+    }
+
+    fn gated_add(
+        &self,
+        x: &Tensor,
+        y: &Tensor,
+        len: usize,
+        (gate, gate_len): (&Tensor, usize),
+    ) -> Result<Tensor> {
+        let shape = (len / gate_len.max(1), gate_len);
+        let (x, y) = (x.reshape(shape)?, y.reshape(shape)?);
+        Ok(x.apply_op3(&y, &gate.flatten_all()?, language::GatedAdd)?)
+    }
+
+    fn glu(&self, x: &Tensor, (rows, width): (usize, usize), act: Activation) -> Result<Tensor> {
+        let x = x.reshape((rows, 2 * width))?;
+        Ok(x.apply_op1(language::Glu(act))?)
+    }
+
+    fn write_rows(&self, cache: &Tensor, dims: WriteDims, x: Columns<'_, Tensor>) -> Result<()> {
+        let rows = cut_out(&x, dims.batch * dims.rows, dims.width)?;
+        let rows = rows.reshape((dims.batch, dims.rows, dims.width))?;
+        let cache = cache.reshape((dims.batch, dims.capacity, dims.width))?;
+        // What is cached is computed with, not learned from.
+        Ok(cache.slice_set(&rows.detach(), 1, dims.start)?)
     }
 
     fn unfold(&self, x: &Tensor, dims: UnfoldDims) -> Result<Tensor> {

@@ -4,10 +4,10 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::math;
-use crate::backend::{Activation, Mask, PoolDims, UnfoldDims};
+use crate::backend::{Activation, PoolDims, UnfoldDims};
 
 /// The numbers behind a contiguous layout.
-fn numbers<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+pub(super) fn numbers<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let Some((start, end)) = layout.contiguous_offsets() else {
         candle_core::bail!("expected a contiguous tensor, got {layout:?}");
     };
@@ -15,7 +15,7 @@ fn numbers<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
 }
 
 /// Runs `f` on the numbers of a tensor, made contiguous where it is not.
-fn with_numbers<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
+pub(super) fn with_numbers<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {
@@ -24,16 +24,16 @@ fn with_numbers<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
     }
 }
 
-fn made(numbers: Vec<f32>, shape: &Shape) -> (CpuStorage, Shape) {
+pub(super) fn made(numbers: Vec<f32>, shape: &Shape) -> (CpuStorage, Shape) {
     (CpuStorage::F32(numbers), shape.clone())
 }
 
-fn tensor(numbers: Vec<f32>, like: &Tensor) -> Result<Tensor> {
+pub(super) fn tensor(numbers: Vec<f32>, like: &Tensor) -> Result<Tensor> {
     Tensor::from_vec(numbers, like.shape(), like.device())
 }
 
 /// Sums of the columns of `[rows, cols]`.
-fn column_sums(x: &[f32], cols: usize) -> Vec<f32> {
+pub(super) fn column_sums(x: &[f32], cols: usize) -> Vec<f32> {
     let mut sums = vec![0f32; cols];
     for row in x.chunks_exact(cols) {
         for (sum, x) in sums.iter_mut().zip(row) {
@@ -123,7 +123,7 @@ impl LayerNorm {
 }
 
 /// A sum in eight lanes, which vectorises and rounds less than one lane.
-fn sum(values: impl ExactSizeIterator<Item = f32>) -> f32 {
+pub(super) fn sum(values: impl ExactSizeIterator<Item = f32>) -> f32 {
     let mut lanes = [0f32; 8];
     for (i, value) in values.enumerate() {
         lanes[i & 7] += value;
@@ -193,64 +193,6 @@ impl CustomOp3 for LayerNorm {
             Some(tensor(dw, weight)?),
             Some(tensor(db, bias)?),
         ))
-    }
-}
-
-/// `softmax(scale · x)` over the keys each query may see, zero elsewhere: x
-/// `[.., queries, keys]`.
-pub(super) struct MaskedSoftmax {
-    pub(super) scale: f32,
-    pub(super) mask: Mask,
-}
-
-impl MaskedSoftmax {
-    /// How many keys, from the first, query `i` sees.
-    fn visible(&self, i: usize, keys: usize) -> usize {
-        match self.mask {
-            Mask::None => keys,
-            Mask::Causal { offset } => keys.min(i + offset + 1),
-        }
-    }
-}
-
-impl CustomOp1 for MaskedSoftmax {
-    fn name(&self) -> &'static str {
-        "masked_softmax"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let &[.., queries, keys] = layout.dims() else {
-            candle_core::bail!("expected [.., queries, keys], got {layout:?}");
-        };
-        let mut out = numbers(x, layout)?.to_vec();
-        for (i, row) in out.chunks_exact_mut(keys).enumerate() {
-            let (seen, hidden) = row.split_at_mut(self.visible(i % queries, keys));
-            hidden.fill(0.0);
-            let top = seen.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            for x in seen.iter_mut() {
-                *x = math::exp((*x - top) * self.scale);
-            }
-            let scale = 1.0 / sum(seen.iter().copied());
-            for x in seen {
-                *x *= scale;
-            }
-        }
-        Ok(made(out, layout.shape()))
-    }
-
-    fn bwd(&self, x: &Tensor, res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let keys = x.dim(candle_core::D::Minus1)?;
-        let dx = with_numbers(res, |y| {
-            with_numbers(grad, |grad| {
-                let mut dx = Vec::with_capacity(y.len());
-                for (y, g) in y.chunks_exact(keys).zip(grad.chunks_exact(keys)) {
-                    let dot = sum(y.iter().zip(g).map(|(y, g)| y * g));
-                    dx.extend(y.iter().zip(g).map(|(y, g)| self.scale * y * (g - dot)));
-                }
-                dx
-            })
-        })??;
-        tensor(dx, x).map(Some)
     }
 }
 

@@ -19,7 +19,8 @@ pub use variants::contract;
 pub use weight::GpuWeight;
 
 use crate::backend::{
-    Activation, AttentionDims, Backend, Columns, Epilogue, PoolDims, Span, UnfoldDims, WeightData,
+    Activation, AttentionDims, Backend, Columns, Epilogue, Mask, PoolDims, RotaryDims, Span,
+    UnfoldDims, WeightData, WriteDims,
 };
 use crate::{DeviceError, Result};
 use kernels::Kernel;
@@ -186,8 +187,54 @@ impl Backend for Gpu {
         k: Columns<'_, Buffer>,
         v: Columns<'_, Buffer>,
         dims: AttentionDims,
+        rule: Option<&Buffer>,
     ) -> Result<Buffer> {
+        let plain = matches!(dims.mask, Mask::None | Mask::Causal { .. });
+        let cached = dims.batch > 1 && dims.key_rows != dims.keys;
+        if !plain || cached || dims.alibi.is_some() || rule.is_some() {
+            return Err(DeviceError::Unsupported(
+                "attention by the rules of language models".into(),
+            )
+            .into());
+        }
         kernels::attention::run(self, &q, &k, &v, dims)
+    }
+
+    fn rms_norm(
+        &self,
+        x: &Buffer,
+        rows_cols: (usize, usize),
+        weight: &Buffer,
+        eps: f32,
+    ) -> Result<Buffer> {
+        Ok(kernels::rms_norm::run(self, x, rows_cols, weight, eps)?)
+    }
+
+    fn rotary(&self, x: Columns<'_, Buffer>, table: &Buffer, dims: RotaryDims) -> Result<Buffer> {
+        Ok(kernels::rotary::run(self, &x, table, dims)?)
+    }
+
+    fn gated_add(
+        &self,
+        x: &Buffer,
+        y: &Buffer,
+        len: usize,
+        gate: (&Buffer, usize),
+    ) -> Result<Buffer> {
+        Ok(kernels::gated_add::run(self, (x, y), len, gate)?)
+    }
+
+    fn glu(
+        &self,
+        x: &Buffer,
+        rows_width: (usize, usize),
+        activation: Activation,
+    ) -> Result<Buffer> {
+        Ok(kernels::glu::run(self, x, rows_width, activation)?)
+    }
+
+    fn write_rows(&self, cache: &Buffer, dims: WriteDims, x: Columns<'_, Buffer>) -> Result<()> {
+        Ok(kernels::copy::write_rows(self, cache, dims, &x)?)
     }
 
     fn unfold(&self, x: &Buffer, dims: UnfoldDims) -> Result<Buffer> {

@@ -3,6 +3,8 @@ const GELU: u32 = 1u;
 const QUICK_GELU: u32 = 2u;
 const RELU: u32 = 3u;
 const GELU_TANH: u32 = 4u;
+const SILU: u32 = 5u;
+const SQUARED_RELU: u32 = 6u;
 
 // x · Φ(x); the error function by Abramowitz and Stegun 7.1.26, error < 1.5e-7.
 fn gelu(x: f32) -> f32 {
@@ -24,6 +26,8 @@ fn activate(x: f32, activation: u32) -> f32 {
       return x / (1.0 + exp(min(-inner, 80.0)));
     }
     case RELU: { return max(x, 0.0); }
+    case SILU: { return x / (1.0 + exp(min(-x, 80.0))); }
+    case SQUARED_RELU: { return max(x, 0.0) * max(x, 0.0); }
     default: { return x; }
   }
 }

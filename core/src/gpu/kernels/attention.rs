@@ -102,7 +102,7 @@ impl Call<'_> {
         let d = self.dims;
         // A rule that is added here is added to `attention_inputs.wgsl`.
         let (mask, offset) = match d.mask {
-            Mask::None => (0, 0),
+            Mask::None | Mask::Media { .. } | Mask::Beams { .. } => (0, 0),
             Mask::Causal { offset } => (1, offset),
         };
         let scale = (d.head_dim as f32).sqrt().recip();

@@ -10,13 +10,17 @@ mod attention_few;
 mod attention_sum;
 pub(super) mod avg_pool;
 pub(super) mod copy;
+pub(super) mod gated_add;
 pub(super) mod gather;
+pub(super) mod glu;
 pub(super) mod l2_normalize;
 pub(super) mod layer_norm;
 pub(super) mod linear;
 mod linear_few;
 mod linear_small;
 mod linear_sum;
+pub(super) mod rms_norm;
+pub(super) mod rotary;
 pub(super) mod unfold;
 
 /// A kernel's number, for the caches.
@@ -45,7 +49,11 @@ fn all() -> Vec<&'static Kernel> {
         &attention_sum::KERNEL,
         &avg_pool::KERNEL,
         &copy::KERNEL,
+        &gated_add::KERNEL,
         &gather::KERNEL,
+        &glu::KERNEL,
+        &rms_norm::KERNEL,
+        &rotary::KERNEL,
         &unfold::KERNEL,
     ];
     all.extend(&l2_normalize::KERNELS);
@@ -66,6 +74,8 @@ pub(super) fn code(activation: Option<crate::backend::Activation>) -> u32 {
         Some(Activation::QuickGelu) => 2,
         Some(Activation::Relu) => 3,
         Some(Activation::GeluTanh) => 4,
+        Some(Activation::Silu) => 5,
+        Some(Activation::SquaredRelu) => 6,
     }
 }
 

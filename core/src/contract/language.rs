@@ -1,0 +1,319 @@
+//! The operations of the language models.
+
+use super::{Suite, activated, wide};
+use crate::backend::{Activation, Backend, Mask, alibi_slope};
+use crate::tensor::{Attend, Tensor, Turn, attend};
+use crate::{DeviceError, Error, Result};
+
+/// One way of attending: what a query `i` of a sequence sees, as a function.
+struct Rule<'a> {
+    name: &'a str,
+    queries: usize,
+    mask: Mask,
+    numbers: Option<Vec<u32>>,
+    alibi: Option<u32>,
+    sees: &'a dyn Fn(usize, usize, usize) -> bool,
+    position: &'a dyn Fn(usize) -> usize,
+}
+
+impl<B: Backend> Suite<'_, B> {
+    pub(super) async fn language(&mut self) -> Result<()> {
+        for (i, &cols) in self.sizes.iter().enumerate() {
+            let rows = self.sizes[(i + 2) % self.sizes.len()];
+            let name = |operation: &str| format!("{operation} {rows}×{cols}");
+            let (x, x64) = self.tensor(&[rows, cols], 1)?;
+            let (y, y64) = self.tensor(&[rows, cols], 2)?;
+            let (weight, w64) = self.tensor(&[cols], 3)?;
+
+            let want: Vec<f64> = x64
+                .chunks(cols)
+                .flat_map(|row| {
+                    let mean = row.iter().map(|x| x * x).sum::<f64>() / cols as f64;
+                    let scale = (mean + f64::from(1e-6f32)).sqrt().recip();
+                    row.iter().zip(&w64).map(move |(x, w)| x * scale * w)
+                })
+                .collect();
+            let got = x.rms_norm(&weight, 1e-6)?;
+            self.check(name("rms_norm"), &got, &want, 2e-6).await?;
+
+            for gate_len in [1, cols] {
+                let (gate, g64) = self.tensor(&[gate_len], 4)?;
+                let pairs = x64.iter().zip(&y64).enumerate();
+                let want: Vec<f64> = pairs
+                    .map(|(i, (x, y))| x + g64[i % gate_len].tanh() * y)
+                    .collect();
+                let got = x.gated_add(&y, &gate)?;
+                self.check(name("gated_add"), &got, &want, 1e-6).await?;
+            }
+
+            for activation in [Activation::Silu, Activation::Gelu] {
+                let (both, b64) = self.tensor(&[rows, 2 * cols], 5)?;
+                let want: Vec<f64> = b64
+                    .chunks(2 * cols)
+                    .flat_map(|row| {
+                        let (gate, up) = row.split_at(cols);
+                        let pairs = gate.iter().zip(up);
+                        pairs.map(move |(gate, up)| activated(*gate, Some(activation)) * up)
+                    })
+                    .collect();
+                let got = both.glu(activation)?;
+                self.check(name("glu"), &got, &want, 1e-6).await?;
+            }
+
+            self.write_rows(rows).await?;
+        }
+        self.rotary().await
+    }
+
+    /// A cache that is written twice, from a band.
+    async fn write_rows(&mut self, rows: usize) -> Result<()> {
+        let (batch, width, capacity) = (2, 6, rows + 3);
+        let cache = Tensor::upload(
+            self.backend,
+            &vec![0.5; batch * capacity * width],
+            &[batch, capacity, width],
+        )?;
+        let mut want = vec![0.5; batch * capacity * width];
+        for (start, count, seed) in [(1, rows, 6), (rows, 2, 7)] {
+            let (x, x64) = self.tensor(&[batch, count, 3 * width], seed)?;
+            cache.write_rows(&x.band(width, width)?, start)?;
+            for (i, row) in x64.chunks(3 * width).enumerate() {
+                let at = (i / count * capacity + start + i % count) * width;
+                want[at..at + width].copy_from_slice(&row[width..2 * width]);
+            }
+        }
+        self.check(format!("write_rows {rows}"), &cache, &want, 0.0)
+            .await
+    }
+
+    async fn rotary(&mut self) -> Result<()> {
+        let cases = [
+            // heads, head_dim, rotary_dims, interleaved, queries, start, step
+            (2, 8, 8, false, 5, 0, 1),
+            (3, 20, 10, false, 17, 3, 1),
+            (3, 16, 16, true, 4, 9, 1),
+            (1, 64, 32, true, 65, 0, 1),
+            (2, 8, 4, false, 3, 7, 0),
+        ];
+        for (heads, head_dim, dims, interleaved, queries, start, step) in cases {
+            let (batch, width) = (2, heads * head_dim);
+            let (x, x64) = self.tensor(&[batch, queries, 2 * width], 1)?;
+            let (table, t64) = self.tensor(&[start + queries, dims], 2)?;
+            let turn = Turn {
+                start,
+                step,
+                interleaved,
+            };
+            let got = x.band(width, width)?.rotary(&table, heads, turn)?;
+            let half = dims / 2;
+            let mut want = Vec::new();
+            for row in 0..batch * queries {
+                let position = start + row % queries * step;
+                for column in 0..width {
+                    let at = row * 2 * width + width + column;
+                    let own = column % head_dim;
+                    let (pair, second, distance) = if interleaved {
+                        (own / 2, own % 2 == 1, 1)
+                    } else {
+                        (own % half, own >= half, half)
+                    };
+                    want.push(if own >= dims {
+                        x64[at]
+                    } else {
+                        let (cos, sin) = (
+                            t64[position * dims + pair],
+                            t64[position * dims + pair + half],
+                        );
+                        if second {
+                            x64[at] * cos + x64[at - distance] * sin
+                        } else {
+                            x64[at] * cos - x64[at + distance] * sin
+                        }
+                    });
+                }
+            }
+            let name =
+                format!("rotary {heads}×{head_dim}, {dims} of it, interleaved {interleaved}");
+            self.check(name, &got, &want, 1e-6).await?;
+        }
+        Ok(())
+    }
+
+    /// Attention by each rule, at sizes beside the blocks of keys.
+    pub(super) async fn rules(&mut self) -> Result<()> {
+        for (i, &keys) in self.sizes.iter().enumerate() {
+            let few = self.sizes[(i + 3) % self.sizes.len()].min(keys);
+            let padding = |sequence: usize| sequence * (keys / 3);
+            let offset = keys - few;
+            let causal = |i: usize, j: usize| j <= i + offset;
+            let own = |j: usize| j;
+            let plain = Rule {
+                name: "a cache with room",
+                queries: few,
+                mask: Mask::Causal { offset },
+                numbers: None,
+                alibi: None,
+                sees: &|_, i, j| causal(i, j),
+                position: &own,
+            };
+            self.rule(keys, &plain).await?;
+            let alibi = Rule {
+                name: "alibi",
+                alibi: Some(8),
+                ..plain
+            };
+            self.rule(keys, &alibi).await?;
+            let padded = Rule {
+                name: "left padding",
+                numbers: Some(vec![padding(0) as u32, padding(1) as u32]),
+                sees: &|sequence, i, j| causal(i, j) && j >= padding(sequence),
+                ..alibi
+            };
+            self.rule(keys, &padded).await?;
+
+            // Pictures of three tokens; the last one may be cut off by the end.
+            let time = |sequence: usize, i: usize| (i + sequence) % (keys / 3 + 1);
+            let numbers = (0..2 * few).map(|row| time(row / few, row % few) as u32);
+            let media = Rule {
+                name: "the last picture",
+                queries: few,
+                mask: Mask::Media {
+                    per_image: 3,
+                    all_previous: false,
+                },
+                numbers: Some(numbers.collect()),
+                alibi: None,
+                sees: &|sequence, i, j| j / 3 + 1 == time(sequence, i),
+                position: &own,
+            };
+            self.rule(keys, &media).await?;
+            let all = Rule {
+                name: "all pictures before",
+                mask: Mask::Media {
+                    per_image: 3,
+                    all_previous: true,
+                },
+                numbers: media.numbers.clone(),
+                sees: &|sequence, i, j| j / 3 < time(sequence, i),
+                ..media
+            };
+            self.rule(keys, &all).await?;
+
+            // Three beams that went on from one another.
+            let width = 3;
+            let prompt = keys % width + keys / width / 2 * width;
+            let steps = (keys - prompt) / width;
+            let from = |i: usize, step: usize| (i * 5 + step * step) % width;
+            let numbers = (0..width * steps).map(|at| from(at / steps, at % steps) as u32);
+            let beams = Rule {
+                name: "beams",
+                queries: width,
+                mask: Mask::Beams { prompt, width },
+                numbers: Some(numbers.collect()),
+                alibi: Some(8),
+                sees: &|_, i, j| {
+                    j < prompt || (j - prompt) % width == from(i, (j - prompt) / width)
+                },
+                position: &|j| {
+                    if j < prompt {
+                        j
+                    } else {
+                        prompt + (j - prompt) / width
+                    }
+                },
+            };
+            if steps > 0 {
+                self.rule(keys, &beams).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn rule(&mut self, keys: usize, rule: &Rule<'_>) -> Result<()> {
+        // Beams are one sequence.
+        let batch = if matches!(rule.mask, Mask::Beams { .. }) {
+            1
+        } else {
+            2
+        };
+        let (heads, head_dim, queries, key_rows) = (3, 20, rule.queries, keys + 2);
+        let width = heads * head_dim;
+        let (q, q64) = self.tensor(&[batch, queries, width], 1)?;
+        let (mut k, k64) = self.tensor(&[batch, key_rows, width], 2)?;
+        let (v, v64) = self.tensor(&[batch, key_rows, width], 3)?;
+        // Rows that nothing was written to must not matter.
+        let mut loud: Vec<f32> = k64.iter().map(|&x| x as f32 * 4.0).collect();
+        let k64 = wide(&loud);
+        for unused in loud.chunks_mut(key_rows * width) {
+            unused[keys * width..].fill(f32::NAN);
+        }
+        k = Tensor::upload(self.backend, &loud, k.shape())?;
+        let numbers = match &rule.numbers {
+            Some(numbers) => Some(self.backend.upload_ids(numbers)?),
+            None => None,
+        };
+        let how = Attend {
+            heads,
+            mask: rule.mask,
+            rule: numbers.as_ref(),
+            keys,
+            alibi: rule.alibi,
+        };
+        let got = attend(
+            &q.band(0, width)?,
+            &k.band(0, width)?,
+            &v.band(0, width)?,
+            &how,
+        );
+        let got = match got {
+            Err(Error::Device(DeviceError::Unsupported(_))) => return Ok(()),
+            other => other?,
+        };
+        let mut want = vec![0.0; batch * queries * width];
+        for (b, h, i) in (0..batch * heads * queries)
+            .map(|at| (at / (heads * queries), at / queries % heads, at % queries))
+        {
+            let at = (b * queries + i) * width + h * head_dim;
+            let key = |j: usize| (b * key_rows + j) * width + h * head_dim;
+            let slope = rule.alibi.map_or(0.0, |most| alibi_slope(h, heads, most));
+            let seen: Vec<(usize, f64)> = (0..keys)
+                .filter(|&j| (rule.sees)(b, i, j))
+                .map(|j| {
+                    let pairs = (0..head_dim).map(|d| q64[at + d] * k64[key(j) + d]);
+                    let bias = f64::from(slope) * (rule.position)(j) as f64;
+                    (j, pairs.sum::<f64>() / (head_dim as f64).sqrt() + bias)
+                })
+                .collect();
+            let top = seen
+                .iter()
+                .fold(f64::NEG_INFINITY, |top, seen| top.max(seen.1));
+            let sum: f64 = seen.iter().map(|seen| (seen.1 - top).exp()).sum();
+            for d in 0..head_dim {
+                let mixed = seen.iter().map(|&(j, s)| (s - top).exp() * v64[key(j) + d]);
+                want[at + d] = if seen.is_empty() {
+                    0.0
+                } else {
+                    mixed.sum::<f64>() / sum
+                };
+            }
+        }
+        let name = format!("attention, {}, {queries} of {keys}", rule.name);
+        self.check(name, &got, &want, 1e-5).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::backend::alibi_slope;
+
+    /// `build_mpt_alibi_tensor` of transformers' `modeling_mpt.py`.
+    #[test]
+    fn slopes_are_those_of_mpt() {
+        let slopes = |heads| -> Vec<f32> { (0..heads).map(|h| alibi_slope(h, heads, 8)).collect() };
+        assert_eq!(slopes(4), [0.25, 0.0625, 0.015_625, 0.003_906_25]);
+        assert_eq!(slopes(3), [0.0625, 0.003_906_25, 0.25]);
+        let six = slopes(6);
+        assert_eq!(six[..4], [0.25, 0.0625, 0.015_625, 0.003_906_25]);
+        assert_eq!(six[4..], [0.5, 0.125]);
+    }
+}
