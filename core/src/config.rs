@@ -1,6 +1,8 @@
 //! The sizes of the models, as plain data. Every field is explicit; how a
 //! publisher writes them down is the business of [`crate::checkpoint`].
 
+pub mod language;
+
 use serde::{Deserialize, Serialize};
 
 use crate::backend::Activation;

@@ -1,5 +1,9 @@
 //! The blocks that the towers are made of.
 
+mod norm;
+
+pub use norm::Norm;
+
 use crate::Result;
 use crate::backend::{Activation, Backend, Mask};
 use crate::checkpoint::Scope;
@@ -35,6 +39,17 @@ impl<B: Backend> Linear<B> {
         })
     }
 
+    /// Reads `weight` `[out, in]` and, where there is one, `bias` `[out]`.
+    ///
+    /// # Errors
+    /// As [`Linear::load`].
+    pub fn with_bias(scope: &Scope<'_, B>, inner: usize, out: usize, bias: bool) -> Result<Self> {
+        if bias {
+            return Self::load(scope, inner, out);
+        }
+        Self::projection(scope, "weight", inner, out)
+    }
+
     /// `[.., in]` → `[.., out]`.
     ///
     /// # Errors
@@ -45,7 +60,7 @@ impl<B: Backend> Linear<B> {
     }
 
     /// As [`Linear::forward`], then the activation, then `+ residual`.
-    fn then(
+    pub(crate) fn then(
         &self,
         x: &Tensor<B>,
         activation: Option<Activation>,

@@ -1,6 +1,7 @@
 //! The models, written as in their papers and generic over the device.
 
 pub mod clip;
+pub mod lm;
 mod pool;
 pub mod resnet;
 pub mod text;

@@ -1,0 +1,559 @@
+//! A decoder-only language model: one decoder for every family (Vaswani et al.
+//! 2017; what differs is in [`LmConfig`]).
+
+use crate::backend::{Activation, Backend, Mask};
+use crate::checkpoint::Scope;
+use crate::config::language::{LmConfig, Positions, Residual};
+use crate::nn::{Linear, Norm};
+use crate::tensor::{After, Attend, Tensor, Turn, Weight, attend};
+use crate::{Error, Result};
+
+/// The keys and values of what has been read, with room for what is to come.
+pub struct Cache<B: Backend> {
+    /// Keys and values `[batch, capacity, width]` of each block.
+    layers: Vec<(Tensor<B>, Tensor<B>)>,
+    /// Rows that are filled.
+    len: usize,
+    batch: usize,
+    capacity: usize,
+    padding: Vec<usize>,
+}
+
+impl<B: Backend> Cache<B> {
+    /// Tokens that are in it.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Tokens that it has room for.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Forgets what came after the first `len` tokens.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+}
+
+/// The rows of one pass: how many, where they stand, and what they see.
+pub struct Pass<B: Backend> {
+    batch: usize,
+    queries: usize,
+    /// Keys before those of this pass.
+    before: usize,
+    /// Position of the first row.
+    start: usize,
+    /// From one row to the next.
+    step: usize,
+    /// Rows at the beginning of each sequence that are no tokens.
+    padding: Vec<usize>,
+    mask: Mask,
+    rule: Option<B::Ids>,
+}
+
+impl<B: Backend> Pass<B> {
+    /// Whole texts, without a cache: `queries` tokens of each sequence, of
+    /// which the first `padding[i]` of the `i`-th are none.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn whole(backend: &B, queries: usize, padding: &[usize]) -> Result<Self> {
+        Self::causal(backend, queries, 0, padding)
+    }
+
+    /// `queries` more tokens of each sequence of a cache.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn next(backend: &B, cache: &Cache<B>, queries: usize) -> Result<Self> {
+        Self::causal(backend, queries, cache.len, &cache.padding)
+    }
+
+    fn causal(backend: &B, queries: usize, before: usize, padding: &[usize]) -> Result<Self> {
+        let first: Vec<u32> = padding.iter().map(|&rows| rows as u32).collect();
+        let padded = padding.iter().any(|&rows| rows > 0);
+        Ok(Self {
+            batch: padding.len(),
+            queries,
+            before,
+            start: before,
+            step: 1,
+            padding: padding.to_vec(),
+            mask: Mask::Causal { offset: before },
+            rule: padded.then(|| backend.upload_ids(&first)).transpose()?,
+        })
+    }
+
+    /// One token of each of several beams, which follow a prompt of `prompt`
+    /// tokens in a cache of one sequence. `ancestry[i]` names, for each step so
+    /// far and this one, the beam whose token is part of beam `i`.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn beams(
+        backend: &B,
+        cache: &Cache<B>,
+        prompt: usize,
+        ancestry: &[Vec<u32>],
+    ) -> Result<Self> {
+        let width = ancestry.len();
+        Ok(Self {
+            batch: 1,
+            queries: width,
+            before: cache.len,
+            start: prompt + (cache.len - prompt) / width.max(1),
+            step: 0,
+            padding: vec![0],
+            mask: Mask::Beams { prompt, width },
+            rule: Some(backend.upload_ids(&ancestry.concat())?),
+        })
+    }
+
+    /// Sequences.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Rows of each sequence.
+    pub fn queries(&self) -> usize {
+        self.queries
+    }
+
+    /// Where each row stands in its text; 0 for padding.
+    fn positions(&self) -> impl Iterator<Item = usize> {
+        self.padding.iter().flat_map(move |padding| {
+            (0..self.queries).map(move |i| (self.start + i * self.step).saturating_sub(*padding))
+        })
+    }
+}
+
+/// The hidden layer of an MLP and the way back.
+pub(crate) struct Mlp<B: Backend> {
+    c_fc: Linear<B>,
+    c_proj: Linear<B>,
+    activation: Activation,
+    gated: bool,
+}
+
+impl<B: Backend> Mlp<B> {
+    /// Reads `c_fc` `[hidden, width]`, or `[2 · hidden, width]` (the gate, then
+    /// what is gated), and `c_proj`.
+    pub(crate) fn load(
+        scope: &Scope<'_, B>,
+        (width, hidden): (usize, usize),
+        activation: Activation,
+        gated: bool,
+        bias: bool,
+    ) -> Result<Self> {
+        let both = if gated { 2 * hidden } else { hidden };
+        Ok(Self {
+            c_fc: Linear::with_bias(&scope.child("c_fc"), width, both, bias)?,
+            c_proj: Linear::with_bias(&scope.child("c_proj"), hidden, width, bias)?,
+            activation,
+            gated,
+        })
+    }
+
+    /// `[.., width]` → same: `residual + mlp(x)`.
+    pub(crate) fn forward(&self, x: &Tensor<B>, residual: Option<&Tensor<B>>) -> Result<Tensor<B>> {
+        let hidden = if self.gated {
+            self.c_fc.forward(x)?.glu(self.activation)?
+        } else {
+            self.c_fc.then(x, Some(self.activation), None)?
+        };
+        self.c_proj.then(&hidden, None, residual)
+    }
+}
+
+/// Causal self-attention; q, k and v come from one product.
+struct Attention<B: Backend> {
+    qkv: Linear<B>,
+    qk_norm: Option<(Norm<B>, Norm<B>)>,
+    out: Linear<B>,
+    heads: usize,
+    width: usize,
+    positions: Positions,
+}
+
+impl<B: Backend> Attention<B> {
+    fn load(scope: &Scope<'_, B>, config: &LmConfig) -> Result<Self> {
+        let width = config.width;
+        let norm = |name: &str| Norm::load(&scope.child(name), width, config.norm, config.norm_eps);
+        let qk_norm = if config.qk_norm {
+            Some((norm("q_norm")?, norm("k_norm")?))
+        } else {
+            None
+        };
+        Ok(Self {
+            qkv: Linear::with_bias(&scope.child("qkv"), width, 3 * width, config.bias)?,
+            qk_norm,
+            out: Linear::with_bias(&scope.child("out"), width, width, config.bias)?,
+            heads: config.heads,
+            width,
+            positions: config.positions,
+        })
+    }
+
+    /// `residual + attention(x)`, all `[batch, queries, width]`.
+    fn forward(
+        &self,
+        x: &Tensor<B>,
+        residual: &Tensor<B>,
+        place: &Place<'_, B>,
+    ) -> Result<Tensor<B>> {
+        let (pass, width) = (place.pass, self.width);
+        let qkv = self.qkv.forward(x)?;
+        // q and k: a tensor, and the column of it at which they start.
+        let (mut q, mut k) = ((qkv.clone(), 0), (qkv.clone(), width));
+        if let Some((q_norm, k_norm)) = &self.qk_norm {
+            let parts = qkv.reshape(&[pass.batch * pass.queries, 3, width])?;
+            let shape = [pass.batch, pass.queries, width];
+            let part = |i: usize| parts.narrow(i, 1)?.reshape(&shape);
+            q = (q_norm.forward(&part(0)?)?, 0);
+            k = (k_norm.forward(&part(1)?)?, 0);
+        }
+        if let (Some(table), Positions::Rotary { interleaved, .. }) = (place.rotary, self.positions)
+        {
+            let turn = Turn {
+                start: pass.start,
+                step: pass.step,
+                interleaved,
+            };
+            q = (q.0.band(q.1, width)?.rotary(table, self.heads, turn)?, 0);
+            k = (k.0.band(k.1, width)?.rotary(table, self.heads, turn)?, 0);
+        }
+        let alibi = match self.positions {
+            Positions::Alibi { max_bias } => Some(max_bias),
+            _ => None,
+        };
+        let how = Attend {
+            heads: self.heads,
+            mask: pass.mask,
+            rule: pass.rule.as_ref(),
+            keys: pass.before + pass.queries,
+            alibi,
+        };
+        let (q, k, v) = (
+            q.0.band(q.1, width)?,
+            k.0.band(k.1, width)?,
+            qkv.band(2 * width, width)?,
+        );
+        let mixed = match place.cached {
+            None => attend(&q, &k, &v, &how)?,
+            Some((keys, values)) => {
+                keys.write_rows(&k, pass.before)?;
+                values.write_rows(&v, pass.before)?;
+                attend(&q, &keys.band(0, width)?, &values.band(0, width)?, &how)?
+            }
+        };
+        self.out.then(&mixed, None, Some(residual))
+    }
+}
+
+/// What the blocks share in a pass.
+struct Place<'a, B: Backend> {
+    pass: &'a Pass<B>,
+    /// `[context, dims]`: cosines, then sines.
+    rotary: Option<&'a Tensor<B>>,
+    cached: Option<&'a (Tensor<B>, Tensor<B>)>,
+}
+
+/// One block.
+struct Block<B: Backend> {
+    ln_1: Norm<B>,
+    attn: Attention<B>,
+    ln_2: Norm<B>,
+    mlp: Mlp<B>,
+    residual: Residual,
+}
+
+impl<B: Backend> Block<B> {
+    fn load(scope: &Scope<'_, B>, config: &LmConfig) -> Result<Self> {
+        let norm = |name: &str| {
+            Norm::load(
+                &scope.child(name),
+                config.width,
+                config.norm,
+                config.norm_eps,
+            )
+        };
+        Ok(Self {
+            ln_1: norm("ln_1")?,
+            attn: Attention::load(&scope.child("attn"), config)?,
+            ln_2: norm("ln_2")?,
+            mlp: Mlp::load(
+                &scope.child("mlp"),
+                (config.width, config.mlp_width),
+                config.activation,
+                config.gated_mlp,
+                config.bias,
+            )?,
+            residual: config.residual,
+        })
+    }
+
+    /// `[batch, queries, width]` → same.
+    fn forward(&self, x: &Tensor<B>, place: &Place<'_, B>) -> Result<Tensor<B>> {
+        match self.residual {
+            Residual::Sequential => {
+                let x = self.attn.forward(&self.ln_1.forward(x)?, x, place)?;
+                self.mlp.forward(&self.ln_2.forward(&x)?, Some(&x))
+            }
+            Residual::Parallel => {
+                let attended = self.attn.forward(&self.ln_1.forward(x)?, x, place)?;
+                self.mlp.forward(&self.ln_2.forward(x)?, Some(&attended))
+            }
+            Residual::PostNorm => {
+                let x = self.ln_1.forward(&self.attn.forward(x, x, place)?)?;
+                self.ln_2.forward(&self.mlp.forward(&x, Some(&x))?)
+            }
+        }
+    }
+}
+
+/// A language model on a device.
+pub struct Lm<B: Backend> {
+    token_embedding: Weight<B>,
+    positional_embedding: Option<Tensor<B>>,
+    rotary: Option<Tensor<B>>,
+    embed_in: Option<Linear<B>>,
+    blocks: Vec<Block<B>>,
+    ln_final: Option<Norm<B>>,
+    embed_out: Option<Linear<B>>,
+    head: Option<Weight<B>>,
+    config: LmConfig,
+    backend: B,
+}
+
+impl<B: Backend> Lm<B> {
+    /// Reads every weight and copies it to the device, one at a time.
+    ///
+    /// # Errors
+    /// Where the configuration makes no model, the source lacks a weight or
+    /// the device fails.
+    pub fn load(scope: &Scope<'_, B>, config: &LmConfig) -> Result<Self> {
+        config.check()?;
+        let backend = scope.backend();
+        let (width, embed_width) = (config.width, config.embed_width);
+        let table = |name: &str| scope.weight(name, config.vocab_size, embed_width);
+        let projected = embed_width != width;
+        let map = |name: &str, inner, out| Linear::projection(scope, name, inner, out);
+        let (mut positional_embedding, mut rotary) = (None, None);
+        match config.positions {
+            Positions::Alibi { .. } => {}
+            Positions::Learned { offset } => {
+                let shape = [config.context + offset, width];
+                positional_embedding = Some(scope.parameter("positional_embedding", &shape)?);
+            }
+            Positions::Rotary { dims, base, .. } => {
+                let table = rotary_table(config.context, dims, base);
+                rotary = Some(Tensor::upload(backend, &table, &[config.context, dims])?);
+            }
+        }
+        let norm = || {
+            Norm::load(
+                &scope.child("ln_final"),
+                width,
+                config.norm,
+                config.norm_eps,
+            )
+        };
+        let blocks =
+            (0..config.layers).map(|i| Block::load(&scope.child(&format!("blocks.{i}")), config));
+        Ok(Self {
+            token_embedding: table("token_embedding")?,
+            positional_embedding,
+            rotary,
+            embed_in: projected
+                .then(|| map("embed_in", embed_width, width))
+                .transpose()?,
+            blocks: blocks.collect::<Result<_>>()?,
+            ln_final: config.final_norm.then(norm).transpose()?,
+            embed_out: projected
+                .then(|| map("embed_out", width, embed_width))
+                .transpose()?,
+            head: (!config.tied).then(|| table("head")).transpose()?,
+            config: config.clone(),
+            backend: backend.clone(),
+        })
+    }
+
+    /// The sizes.
+    pub fn config(&self) -> &LmConfig {
+        &self.config
+    }
+
+    /// The device.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// Number of blocks.
+    pub fn layers(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// An empty cache for up to `capacity` tokens of each sequence, of which
+    /// the `i`-th begins with `padding[i]` rows that are none.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn cache(&self, capacity: usize, padding: &[usize]) -> Result<Cache<B>> {
+        let shape = [padding.len(), capacity, self.config.width];
+        let zeros = vec![0.0; shape.iter().product()];
+        let empty = || Tensor::upload(&self.backend, &zeros, &shape);
+        let layers = self.blocks.iter().map(|_| Ok((empty()?, empty()?)));
+        Ok(Cache {
+            layers: layers.collect::<Result<_>>()?,
+            len: 0,
+            batch: padding.len(),
+            capacity,
+            padding: padding.to_vec(),
+        })
+    }
+
+    /// Token ids, `batch · queries` of them → `[batch, queries, width]`, what
+    /// the first block is given.
+    ///
+    /// # Errors
+    /// Where a token is unknown, the text is too long or the device fails.
+    pub fn embed(&self, ids: &[u32], pass: &Pass<B>) -> Result<Tensor<B>> {
+        let found = (ids.len(), pass.batch * pass.queries);
+        if found.0 != found.1 || ids.is_empty() {
+            return Err(Error::Shape {
+                operation: "language model",
+                expected: format!("{} tokens, at least one", found.1),
+                found: format!("{} tokens", found.0),
+            });
+        }
+        let longest = pass.positions().max().unwrap_or(0) + 1;
+        if longest > self.config.context {
+            return Err(Error::CacheFull {
+                capacity: self.config.context,
+                needed: longest,
+            });
+        }
+        let mut x = self.token_embedding.embed(&self.backend, ids)?;
+        if let Some(map) = &self.embed_in {
+            x = map.forward(&x)?;
+        }
+        if let (Some(table), Positions::Learned { offset }) =
+            (&self.positional_embedding, self.config.positions)
+        {
+            let rows: Vec<u32> = pass.positions().map(|at| (at + offset) as u32).collect();
+            x = x.add(&table.gather(&rows)?)?;
+        }
+        x.reshape(&[pass.batch, pass.queries, self.config.width])
+    }
+
+    /// One block: `[batch, queries, width]` → same. With a cache, what the rows
+    /// are for those after them is written there; see [`Lm::advance`].
+    ///
+    /// # Errors
+    /// Where the cache is full or another one's, or the device fails.
+    pub fn block(
+        &self,
+        layer: usize,
+        x: &Tensor<B>,
+        pass: &Pass<B>,
+        cache: Option<&Cache<B>>,
+    ) -> Result<Tensor<B>> {
+        let before = cache.map_or((0, pass.batch), |cache| (cache.len, cache.batch));
+        if before != (pass.before, pass.batch) {
+            return Err(Error::Shape {
+                operation: "language model",
+                expected: format!("a cache of {} tokens in {} texts", pass.before, pass.batch),
+                found: format!("{} in {}", before.0, before.1),
+            });
+        }
+        let place = Place {
+            pass,
+            rotary: self.rotary.as_ref(),
+            cached: cache.map(|cache| &cache.layers[layer]),
+        };
+        self.blocks[layer].forward(x, &place)
+    }
+
+    /// Ends a pass: the rows that every block has written now count.
+    pub fn advance(&self, pass: &Pass<B>, cache: &mut Cache<B>) {
+        cache.len = pass.before + pass.queries;
+    }
+
+    /// `[.., width]` after the last block → logits `[.., vocab_size]`.
+    ///
+    /// # Errors
+    /// Where shapes do not go together or the device fails.
+    pub fn logits(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        let mut x = x.clone();
+        if let Some(norm) = &self.ln_final {
+            x = norm.forward(&x)?;
+        }
+        if let Some(map) = &self.embed_out {
+            x = map.forward(&x)?;
+        }
+        let head = self.head.as_ref().unwrap_or(&self.token_embedding);
+        x.linear(head, &After::default())
+    }
+
+    /// The residual stream before the first block and after each: `layers + 1`
+    /// tensors `[batch, queries, width]`.
+    ///
+    /// # Errors
+    /// As [`Lm::embed`] and [`Lm::block`].
+    pub fn states(
+        &self,
+        ids: &[u32],
+        pass: &Pass<B>,
+        mut cache: Option<&mut Cache<B>>,
+    ) -> Result<Vec<Tensor<B>>> {
+        let mut states = vec![self.embed(ids, pass)?];
+        for layer in 0..self.blocks.len() {
+            let next = self.block(layer, &states[layer], pass, cache.as_deref())?;
+            states.push(next);
+        }
+        if let Some(cache) = &mut cache {
+            self.advance(pass, cache);
+        }
+        Ok(states)
+    }
+
+    /// Token ids → `[batch, queries, width]` after the last block.
+    ///
+    /// # Errors
+    /// As [`Lm::embed`] and [`Lm::block`].
+    pub fn forward(
+        &self,
+        ids: &[u32],
+        pass: &Pass<B>,
+        mut cache: Option<&mut Cache<B>>,
+    ) -> Result<Tensor<B>> {
+        let mut x = self.embed(ids, pass)?;
+        for layer in 0..self.blocks.len() {
+            x = self.block(layer, &x, pass, cache.as_deref())?;
+        }
+        if let Some(cache) = &mut cache {
+            self.advance(pass, cache);
+        }
+        Ok(x)
+    }
+}
+
+/// `[positions, dims]`: the cosines of `position · base^(−2i / dims)`, then the
+/// sines.
+fn rotary_table(positions: usize, dims: usize, base: f32) -> Vec<f32> {
+    let half = dims / 2;
+    let angle = |position: usize, i: usize| {
+        position as f64 * f64::from(base).powf(-2.0 * i as f64 / dims as f64)
+    };
+    let row = |position: usize| {
+        let cos = (0..half).map(move |i| angle(position, i).cos() as f32);
+        cos.chain((0..half).map(move |i| angle(position, i).sin() as f32))
+    };
+    (0..positions).flat_map(row).collect()
+}
