@@ -1,6 +1,7 @@
 //! The sizes of the models, as plain data. Every field is explicit; how a
 //! publisher writes them down is the business of [`crate::checkpoint`].
 
+pub mod flamingo;
 pub mod language;
 
 use serde::{Deserialize, Serialize};

@@ -62,6 +62,17 @@ pub enum Error {
         /// Tokens that there would be.
         needed: usize,
     },
+    /// A prompt that does not go with its pictures.
+    #[error(
+        "the prompt has {marks} marks for pictures and there are {pictures}: each picture has one \
+         mark, in the same order"
+    )]
+    Pictures {
+        /// `<image>` marks in the prompt.
+        marks: usize,
+        /// Pictures that were given.
+        pictures: usize,
+    },
     /// A configuration that cannot be run.
     #[error("configuration: {0}")]
     Config(String),

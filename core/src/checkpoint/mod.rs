@@ -29,7 +29,7 @@ pub use file::{Stored, TensorFile};
 pub use gguf::Gguf;
 pub use init::Init;
 pub use inventory::{Asked, Role, asked, inventory};
-pub use layouts::{Layout, Recipe, clip_config, openai_config};
+pub use layouts::{Layout, Recipe, clip_config, lm_config, openai_config};
 pub use pack::{Precision, pack};
 pub use packed::Packed;
 #[cfg(not(target_arch = "wasm32"))]
@@ -110,6 +110,14 @@ impl<'a, B: Backend> Scope<'a, B> {
         let data = self.source.read(&name, shape)?.into_f32();
         let buffer = self.backend.parameter(&name, data, shape)?;
         Ok(Tensor::new(self.backend, buffer, shape))
+    }
+
+    /// Numbers, on the host.
+    ///
+    /// # Errors
+    /// Where the source lacks them.
+    pub fn numbers(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        Ok(self.source.read(&self.join(name), shape)?.into_f32())
     }
 
     /// A single number, on the host.
@@ -248,6 +256,21 @@ impl Checkpoint {
         config
     }
 
+    /// As [`Checkpoint::open`], for a file whose layout is known: that of a
+    /// language model depends on its configuration.
+    ///
+    /// # Errors
+    /// Where the file is damaged.
+    pub fn open_as(bytes: Box<dyn Bytes>, layout: Layout) -> Result<Self> {
+        let (file, packed) = open_file(bytes)?;
+        Ok(Self {
+            file,
+            layout,
+            packed,
+            used: RefCell::default(),
+        })
+    }
+
     /// The layout of the file.
     pub fn layout(&self) -> Layout {
         self.layout
@@ -373,6 +396,16 @@ impl Source for Checkpoint {
                 };
                 let data = self.take(&source, &[cols, rows])?;
                 Ok(permute(&data, |i| (i % cols) * rows + i / cols))
+            }
+            Recipe::Interleaved { source, heads } => {
+                let rows = shape.first().copied().unwrap_or(0);
+                let data = self.take(&source, shape)?;
+                let (cols, head) = (data.len() / rows.max(1), rows / 3 / heads.max(1));
+                Ok(permute(&data, |i| {
+                    let (row, col) = (i / cols, i % cols);
+                    let (part, row) = (row / (heads * head), row % (heads * head));
+                    ((row / head * 3 + part) * head + row % head) * cols + col
+                }))
             }
             Recipe::PatchRows(source) => self.patch_rows(&source, shape),
             Recipe::Parts { source, parts, of } => {

@@ -125,6 +125,11 @@ impl<B: Backend> Pass<B> {
         self.queries
     }
 
+    /// The places of the rows of each sequence among all its keys.
+    pub fn keys(&self) -> std::ops::Range<usize> {
+        self.before..self.before + self.queries
+    }
+
     /// Where each row stands in its text; 0 for padding.
     fn positions(&self) -> impl Iterator<Item = usize> {
         self.padding.iter().flat_map(move |padding| {
@@ -541,6 +546,38 @@ impl<B: Backend> Lm<B> {
             self.advance(pass, cache);
         }
         Ok(x)
+    }
+}
+
+/// What writes on: a language model, by itself or with pictures.
+pub trait Decoder<B: Backend> {
+    /// The language model.
+    fn lm(&self) -> &Lm<B>;
+
+    /// Token ids → `[batch, queries, width]` after the last block.
+    ///
+    /// # Errors
+    /// As [`Lm::embed`] and [`Lm::block`].
+    fn forward(
+        &self,
+        ids: &[u32],
+        pass: &Pass<B>,
+        cache: Option<&mut Cache<B>>,
+    ) -> Result<Tensor<B>>;
+}
+
+impl<B: Backend> Decoder<B> for Lm<B> {
+    fn lm(&self) -> &Lm<B> {
+        self
+    }
+
+    fn forward(
+        &self,
+        ids: &[u32],
+        pass: &Pass<B>,
+        cache: Option<&mut Cache<B>>,
+    ) -> Result<Tensor<B>> {
+        Lm::forward(self, ids, pass, cache)
     }
 }
 

@@ -1,8 +1,11 @@
 //! The models, written as in their papers and generic over the device.
 
 pub mod clip;
+pub mod flamingo;
+pub mod gated_xattn;
 pub mod lm;
 mod pool;
+pub mod resampler;
 pub mod resnet;
 pub mod text;
 pub mod vision;

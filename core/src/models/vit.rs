@@ -5,6 +5,7 @@
 use crate::Result;
 use crate::backend::{Backend, Mask};
 use crate::checkpoint::Scope;
+use crate::config::flamingo::VisionFeatures;
 use crate::config::{StemConfig, VisionPool, VitConfig};
 use crate::models::pool::MapHead;
 use crate::nn::{Conv, LayerNorm, Linear, Transformer};
@@ -158,6 +159,22 @@ impl<B: Backend> Vit<B> {
     /// Where shapes do not go together or the device fails.
     pub fn forward(&self, pixels: &Tensor<B>) -> Result<Tensor<B>> {
         self.pool(&self.transformer.forward(self.tokens(pixels)?)?)
+    }
+
+    /// Pictures `[n, size, size, 3]` → what the last block gives, `[n, tokens,
+    /// width]`, for a model that reads all of it.
+    ///
+    /// # Errors
+    /// As [`Vit::forward`].
+    pub fn features(&self, pixels: &Tensor<B>, wanted: VisionFeatures) -> Result<Tensor<B>> {
+        let mut x = self.transformer.forward(self.tokens(pixels)?)?;
+        if matches!(self.pool, Pool::Class { .. }) && !wanted.class_token {
+            x = x.narrow(1, x.shape()[1] - 1)?;
+        }
+        if wanted.ln_post {
+            x = self.ln_post.forward(&x)?;
+        }
+        Ok(x)
     }
 
     /// The residual stream before the first block and after each:

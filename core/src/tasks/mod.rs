@@ -1,4 +1,6 @@
 //! What a person asks for, in terms of the models.
 
 pub mod classify;
+pub mod generate;
+pub mod score;
 pub mod verify;

@@ -2,7 +2,9 @@
 //! canonical name to [`Recipe`]; and how they write down the sizes.
 
 mod canonical;
+mod language;
 mod open_clip;
+mod open_flamingo;
 mod timm;
 mod transformers;
 
@@ -11,6 +13,7 @@ use serde_json::Value;
 use crate::config::ClipConfig;
 use crate::{Error, Result};
 
+pub use language::{Family, Language, lm_config};
 pub use open_clip::openai_config;
 
 /// How a canonical tensor is made from those of a file.
@@ -25,6 +28,14 @@ pub enum Recipe {
     /// A convolution `[out, channels, height, width]`, as rows of
     /// `(height, width, channels)`.
     PatchRows(String),
+    /// A projection whose rows are the query, key and value of one head after
+    /// the other, as the queries, keys and values of all heads.
+    Interleaved {
+        /// The projection, or its bias.
+        source: String,
+        /// Heads.
+        heads: usize,
+    },
     /// Some of the equal parts that a tensor has along its first axis.
     Parts {
         /// The whole.
@@ -51,6 +62,30 @@ pub enum Recipe {
 }
 
 impl Recipe {
+    /// The same of tensors with other names.
+    fn renamed(self, name: impl Fn(&str) -> String) -> Self {
+        match self {
+            Self::Take(source) => Self::Take(name(&source)),
+            Self::Concat(sources) => Self::Concat(sources.iter().map(|s| name(s)).collect()),
+            Self::Transpose(source) => Self::Transpose(name(&source)),
+            Self::PatchRows(source) => Self::PatchRows(name(&source)),
+            Self::Interleaved { source, heads } => Self::Interleaved {
+                source: name(&source),
+                heads,
+            },
+            Self::Parts { source, parts, of } => Self::Parts {
+                source: name(&source),
+                parts,
+                of,
+            },
+            Self::FoldedWeight { conv, norm } => Self::FoldedWeight {
+                conv: name(&conv),
+                norm: name(&norm),
+            },
+            Self::FoldedBias { norm } => Self::FoldedBias { norm: name(&norm) },
+        }
+    }
+
     /// The tensors of the file that are read.
     pub fn sources(&self) -> Vec<String> {
         let of_norm = |norm: &str, leaves: &[&str]| -> Vec<String> {
@@ -60,6 +95,7 @@ impl Recipe {
             Self::Take(source)
             | Self::Transpose(source)
             | Self::PatchRows(source)
+            | Self::Interleaved { source, .. }
             | Self::Parts { source, .. } => vec![source.clone()],
             Self::Concat(sources) => sources.clone(),
             Self::FoldedWeight { conv, norm } => {
@@ -88,6 +124,10 @@ pub enum Layout {
     OpenClipTimm,
     /// timm's names: an image tower alone.
     Timm,
+    /// A language model's, of which there are several.
+    Language(Language),
+    /// OpenFlamingo, with the names of its language model.
+    OpenFlamingo(Language),
 }
 
 impl Layout {
@@ -112,6 +152,8 @@ impl Layout {
             Self::OpenClip => open_clip::recipe(name),
             Self::OpenClipTimm => open_clip::timm_recipe(name),
             Self::Timm => timm::recipe("", name),
+            Self::Language(language) => language.recipe(name),
+            Self::OpenFlamingo(language) => open_flamingo::recipe(language, name),
         }
     }
 
@@ -120,6 +162,8 @@ impl Layout {
         match self {
             Self::Canonical => false,
             Self::Transformers => source.ends_with(".position_ids"),
+            Self::Language(_) => Language::ignores(source),
+            Self::OpenFlamingo(_) => open_flamingo::ignores(source),
             Self::OpenClip | Self::OpenClipTimm => {
                 source.ends_with(".num_batches_tracked")
                     || matches!(
@@ -142,7 +186,8 @@ impl Layout {
     pub fn family(self) -> crate::image::Family {
         use crate::image::Family;
         match self {
-            Self::Canonical | Self::Transformers => Family::Transformers,
+            Self::Canonical | Self::Transformers | Self::Language(_) => Family::Transformers,
+            Self::OpenFlamingo(_) => Family::OpenClip,
             Self::OpenClip | Self::OpenClipTimm | Self::Timm => Family::OpenClip,
         }
     }
@@ -195,8 +240,10 @@ fn activation(name: &str) -> Result<crate::backend::Activation> {
         "gelu" => Ok(Activation::Gelu),
         "gelu_pytorch_tanh" | "gelu_new" => Ok(Activation::GeluTanh),
         "relu" => Ok(Activation::Relu),
+        "silu" => Ok(Activation::Silu),
         other => Err(Error::Config(format!(
-            "activation `{other}` is unknown; expected quick_gelu, gelu, gelu_pytorch_tanh or relu"
+            "activation `{other}` is unknown; expected quick_gelu, gelu, gelu_pytorch_tanh, relu \
+             or silu"
         ))),
     }
 }

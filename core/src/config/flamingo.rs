@@ -1,0 +1,189 @@
+//! The sizes of a Flamingo (Alayrac et al. 2022): a vision encoder, a
+//! resampler, a language model, and the layers that join them.
+
+use serde::{Deserialize, Serialize};
+
+use super::VitConfig;
+use super::language::{LmConfig, NormKind};
+use crate::backend::Activation;
+use crate::{Error, Result};
+
+/// Which tokens of a vision transformer are the features of a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VisionFeatures {
+    /// The class token, before those of the patches.
+    pub class_token: bool,
+    /// After the tower's last norm, rather than before it.
+    pub ln_post: bool,
+}
+
+/// What makes visual tokens of features (§2.1; Table 3, vi).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ResamplerKind {
+    /// Learned latents attend to the features and to themselves.
+    Perceiver {
+        /// Visual tokens of a picture.
+        latents: usize,
+    },
+    /// The features attend to one another; there are as many visual tokens.
+    Transformer,
+    /// Each feature on its own; there are as many visual tokens.
+    Mlp,
+}
+
+/// The resampler.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ResamplerConfig {
+    /// What it is.
+    pub kind: ResamplerKind,
+    /// Layers.
+    pub depth: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Columns of one head.
+    pub head_dim: usize,
+    /// Width of the hidden layer of the MLPs.
+    pub mlp_width: usize,
+    /// Between the two layers of the MLPs.
+    pub activation: Activation,
+    /// Learned vectors that tell frames apart; 0 where a picture is one frame
+    /// and nothing is added to it.
+    pub time_embeddings: usize,
+    /// Added to the variance in every norm.
+    pub norm_eps: f32,
+}
+
+/// What opens a gated layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gate {
+    /// Nothing: it is always open (Table 3, iii).
+    None,
+    /// One number.
+    Scalar,
+    /// A number for each column.
+    Vector,
+}
+
+/// The gated cross-attention layers (§2.2).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct XattnConfig {
+    /// The blocks of the language model that have one before them.
+    pub layers: Vec<usize>,
+    /// Attention heads.
+    pub heads: usize,
+    /// Columns of one head.
+    pub head_dim: usize,
+    /// Width of the hidden layer of the MLP.
+    pub mlp_width: usize,
+    /// Between the two layers of the MLP.
+    pub activation: Activation,
+    /// The MLP has a second hidden layer that is multiplied with the first.
+    pub gated_mlp: bool,
+    /// Both norms.
+    pub norm: NormKind,
+    /// Added to the variance or mean square in every norm.
+    pub norm_eps: f32,
+    /// What is added passes `tanh` of it.
+    pub gate: Gate,
+    /// A token sees every picture before it, rather than the last one (§2.3;
+    /// Table 10, ii).
+    pub all_previous: bool,
+}
+
+/// A Flamingo.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FlamingoConfig {
+    /// The vision encoder.
+    pub vision: VitConfig,
+    /// Width of the projection that a CLIP's image tower has; Flamingo does not
+    /// use it.
+    pub embed_dim: usize,
+    /// What is taken of it.
+    pub features: VisionFeatures,
+    /// From features to visual tokens.
+    pub resampler: ResamplerConfig,
+    /// The layers between.
+    pub xattn: XattnConfig,
+    /// The language model.
+    pub lm: LmConfig,
+    /// The token that stands for a picture.
+    pub image_token: u32,
+    /// The token that ends what belongs to a picture.
+    pub end_of_chunk: u32,
+}
+
+impl XattnConfig {
+    /// Before the first block and every `n`-th after it, as in the paper
+    /// (App. B.1.1).
+    pub fn every(n: usize, layers: usize) -> Vec<usize> {
+        (0..layers).step_by(n.max(1)).collect()
+    }
+
+    /// Before the last block of every `n`, as OpenFlamingo has them
+    /// (`flamingo_lm.py`).
+    pub fn every_last(n: usize, layers: usize) -> Vec<usize> {
+        (0..layers)
+            .filter(|layer| (layer + 1) % n.max(1) == 0)
+            .collect()
+    }
+}
+
+impl FlamingoConfig {
+    /// Features of a picture.
+    pub fn features_per_image(&self) -> usize {
+        let class = usize::from(self.vision.pool == super::VisionPool::Class);
+        let dropped = if self.features.class_token { 0 } else { class };
+        self.vision.tokens() - dropped
+    }
+
+    /// Visual tokens of a picture.
+    pub fn tokens_per_image(&self) -> usize {
+        match self.resampler.kind {
+            ResamplerKind::Perceiver { latents } => latents,
+            ResamplerKind::Transformer | ResamplerKind::Mlp => self.features_per_image(),
+        }
+    }
+
+    /// Checks that the sizes make a model.
+    ///
+    /// # Errors
+    /// Says which size cannot be.
+    pub fn check(&self) -> Result<()> {
+        self.vision.check(self.embed_dim)?;
+        self.lm.check()?;
+        let (resampler, xattn) = (&self.resampler, &self.xattn);
+        let bounded = [
+            ("resampler's depth", resampler.depth, 1 << 8),
+            ("resampler's heads", resampler.heads, 1 << 12),
+            ("resampler's head_dim", resampler.head_dim, 1 << 12),
+            ("resampler's mlp_width", resampler.mlp_width, 1 << 20),
+            ("visual tokens", self.tokens_per_image(), 1 << 16),
+            ("cross-attention's heads", xattn.heads, 1 << 12),
+            ("cross-attention's head_dim", xattn.head_dim, 1 << 12),
+            ("cross-attention's mlp_width", xattn.mlp_width, 1 << 20),
+        ];
+        for (name, value, most) in bounded {
+            if value == 0 || value > most {
+                return Err(Error::Config(format!(
+                    "the {name} should be 1 to {most}, got {value}"
+                )));
+            }
+        }
+        if let Some(layer) = xattn.layers.iter().find(|&&layer| layer >= self.lm.layers) {
+            return Err(Error::Config(format!(
+                "cross-attention before block {layer}, but the language model has {}",
+                self.lm.layers
+            )));
+        }
+        let tokens = [self.image_token, self.end_of_chunk];
+        if let Some(token) = tokens.iter().find(|&&id| id as usize >= self.lm.vocab_size) {
+            return Err(Error::Config(format!(
+                "token {token} is none of the {} that the language model has",
+                self.lm.vocab_size
+            )));
+        }
+        Ok(())
+    }
+}

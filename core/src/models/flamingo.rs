@@ -1,0 +1,256 @@
+//! Flamingo (Alayrac et al. 2022, Figure 3): pictures become visual tokens,
+//! which layers between those of a language model attend to.
+
+use crate::backend::{Backend, Mask};
+use crate::checkpoint::{Scope, Source};
+use crate::config::flamingo::FlamingoConfig;
+use crate::models::gated_xattn::{GatedXattn, Sight};
+use crate::models::lm::{Cache, Decoder, Lm, Pass};
+use crate::models::resampler::Resampler;
+use crate::models::vit::Vit;
+use crate::tensor::Tensor;
+use crate::{Error, Result};
+
+/// The keys and values of pictures, for each layer that sees them.
+pub struct Media<B: Backend> {
+    layers: Vec<Option<Tensor<B>>>,
+    images: usize,
+    batch: usize,
+}
+
+impl<B: Backend> Media<B> {
+    /// Pictures of each sequence.
+    pub fn images(&self) -> usize {
+        self.images
+    }
+}
+
+/// A Flamingo on a device.
+pub struct Flamingo<B: Backend> {
+    vision: Vit<B>,
+    resampler: Resampler<B>,
+    /// For each block of the language model, the layer before it.
+    xattn: Vec<Option<GatedXattn<B>>>,
+    lm: Lm<B>,
+    config: FlamingoConfig,
+    backend: B,
+}
+
+impl<B: Backend> Flamingo<B> {
+    /// Reads every weight and copies it to the device, one at a time.
+    ///
+    /// # Errors
+    /// Where the configuration makes no model, the source lacks a weight or
+    /// the device fails.
+    pub fn load(backend: &B, config: &FlamingoConfig, source: &dyn Source) -> Result<Self> {
+        config.check()?;
+        let scope = Scope::root(backend, source);
+        let media_width = config.vision.transformer.width;
+        let xattn = (0..config.lm.layers).map(|layer| {
+            let scope = scope.child(&format!("xattn.{layer}"));
+            let there = config.xattn.layers.contains(&layer);
+            there
+                .then(|| GatedXattn::load(&scope, &config.xattn, config.lm.width, media_width))
+                .transpose()
+        });
+        Ok(Self {
+            vision: Vit::load(&scope.child("vision"), &config.vision, config.embed_dim)?,
+            resampler: Resampler::load(&scope.child("resampler"), &config.resampler, media_width)?,
+            xattn: xattn.collect::<Result<_>>()?,
+            lm: Lm::load(&scope.child("lm"), &config.lm)?,
+            config: config.clone(),
+            backend: backend.clone(),
+        })
+    }
+
+    /// The sizes.
+    pub fn config(&self) -> &FlamingoConfig {
+        &self.config
+    }
+
+    /// The device.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// The language model.
+    pub fn lm(&self) -> &Lm<B> {
+        &self.lm
+    }
+
+    /// Pictures `[n, size, size, 3]` → features `[n, features, width]`.
+    ///
+    /// # Errors
+    /// Where shapes do not go together or the device fails.
+    pub fn features(&self, pixels: &Tensor<B>) -> Result<Tensor<B>> {
+        self.vision.features(pixels, self.config.features)
+    }
+
+    /// Features `[n · frames, features, width]` → visual tokens `[n, tokens,
+    /// width]`.
+    ///
+    /// # Errors
+    /// Where shapes do not go together or the device fails.
+    pub fn resample(&self, features: &Tensor<B>, frames: usize) -> Result<Tensor<B>> {
+        self.resampler.forward(features, frames)
+    }
+
+    /// Pictures, `n · size · size · 3` prepared numbers → visual tokens `[n,
+    /// tokens, width]`.
+    ///
+    /// # Errors
+    /// Where `pixels` are not whole pictures or the device fails.
+    pub fn see(&self, pixels: &[f32]) -> Result<Tensor<B>> {
+        let size = self.config.vision.image_size;
+        let n = pixels.len() / (size * size * 3);
+        let pixels = Tensor::upload(&self.backend, pixels, &[n, size, size, 3])?;
+        self.resample(&self.features(&pixels)?, 1)
+    }
+
+    /// Visual tokens `[batch · images, tokens, width]` → what the layers between
+    /// need of them, once for all the text that follows.
+    ///
+    /// # Errors
+    /// Where shapes do not go together or the device fails.
+    pub fn media(&self, visual: &Tensor<B>, batch: usize) -> Result<Media<B>> {
+        let &[all, tokens, width] = visual.shape() else {
+            return Err(Error::Shape {
+                operation: "flamingo",
+                expected: "[pictures, tokens, width]".into(),
+                found: format!("{:?}", visual.shape()),
+            });
+        };
+        let images = all / batch.max(1);
+        let visual = visual.reshape(&[batch, images * tokens, width])?;
+        let layers = self.xattn.iter().map(|layer| {
+            let layer = layer.as_ref();
+            layer.map(|layer| layer.media(&visual)).transpose()
+        });
+        Ok(Media {
+            layers: layers.collect::<Result<_>>()?,
+            images,
+            batch,
+        })
+    }
+
+    /// What the layers between need where there is no picture.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn no_media(&self) -> Result<Media<B>> {
+        let inner = 2 * self.config.xattn.heads * self.config.xattn.head_dim;
+        // One row that no token sees: devices have no empty buffers.
+        let nothing = Tensor::upload(&self.backend, &vec![0.0; inner], &[1, 1, inner])?;
+        let layers = self.xattn.iter();
+        Ok(Media {
+            layers: layers
+                .map(|layer| layer.as_ref().map(|_| nothing.clone()))
+                .collect(),
+            images: 0,
+            batch: 1,
+        })
+    }
+
+    /// For each token the number of the picture that it sees: that of the last
+    /// `<image>` up to and with itself, 0 before the first.
+    pub fn image_numbers(&self, ids: &[u32]) -> Vec<u32> {
+        let mut images = 0;
+        let count = |&id: &u32| {
+            images += u32::from(id == self.config.image_token);
+            images
+        };
+        ids.iter().map(count).collect()
+    }
+
+    /// Token ids, `batch · queries` of them → `[batch, queries, width]` after
+    /// the last block. `images` has, for each token, the number of the picture
+    /// that it sees.
+    ///
+    /// # Errors
+    /// As [`Lm::embed`] and [`Lm::block`].
+    pub fn forward(
+        &self,
+        ids: &[u32],
+        images: &[u32],
+        pass: &Pass<B>,
+        media: &Media<B>,
+        mut cache: Option<&mut Cache<B>>,
+    ) -> Result<Tensor<B>> {
+        if images.len() != ids.len() || media.batch != pass.batch() {
+            return Err(Error::Shape {
+                operation: "flamingo",
+                expected: format!("{} pictures seen, {} texts", ids.len(), media.batch),
+                found: format!("{}, {}", images.len(), pass.batch()),
+            });
+        }
+        let rule = self.backend.upload_ids(images)?;
+        let sight = Sight {
+            mask: Mask::Media {
+                per_image: self.config.tokens_per_image(),
+                all_previous: self.config.xattn.all_previous,
+            },
+            rule: &rule,
+        };
+        let mut x = self.lm.embed(ids, pass)?;
+        for (layer, xattn) in self.xattn.iter().enumerate() {
+            if let (Some(xattn), Some(media)) = (xattn, &media.layers[layer]) {
+                x = xattn.forward(&x, media, &sight)?;
+            }
+            x = self.lm.block(layer, &x, pass, cache.as_deref())?;
+        }
+        if let Some(cache) = &mut cache {
+            self.lm.advance(pass, cache);
+        }
+        Ok(x)
+    }
+}
+
+/// A Flamingo that reads one text, with the pictures of it.
+pub struct Illustrated<'a, B: Backend> {
+    flamingo: &'a Flamingo<B>,
+    media: &'a Media<B>,
+    /// For each token of the prompt the number of the picture that it sees.
+    images: Vec<u32>,
+}
+
+impl<'a, B: Backend> Illustrated<'a, B> {
+    /// Holds a prompt against the pictures that belong to it.
+    ///
+    /// # Errors
+    /// Where there are more marks than pictures, or fewer.
+    pub fn new(flamingo: &'a Flamingo<B>, media: &'a Media<B>, prompt: &[u32]) -> Result<Self> {
+        let images = flamingo.image_numbers(prompt);
+        let marks = images.last().copied().unwrap_or(0) as usize;
+        if marks != media.images {
+            return Err(Error::Pictures {
+                marks,
+                pictures: media.images,
+            });
+        }
+        Ok(Self {
+            flamingo,
+            media,
+            images,
+        })
+    }
+}
+
+impl<B: Backend> Decoder<B> for Illustrated<'_, B> {
+    fn lm(&self) -> &Lm<B> {
+        &self.flamingo.lm
+    }
+
+    /// What is written after the prompt sees its last picture, as in
+    /// OpenFlamingo (`condition_media_locations` with a cache).
+    fn forward(
+        &self,
+        ids: &[u32],
+        pass: &Pass<B>,
+        cache: Option<&mut Cache<B>>,
+    ) -> Result<Tensor<B>> {
+        let last = self.images.last().copied().unwrap_or(0);
+        let number = |row: usize| self.images.get(row).copied().unwrap_or(last);
+        let images: Vec<u32> = pass.keys().map(number).collect();
+        self.flamingo.forward(ids, &images, pass, self.media, cache)
+    }
+}
