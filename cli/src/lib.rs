@@ -6,3 +6,4 @@ pub mod model;
 pub mod pictures;
 pub mod train;
 pub mod world;
+pub mod writer;

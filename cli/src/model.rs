@@ -18,14 +18,14 @@ use plume_core::tokens::Tokenizer;
 use crate::hub;
 
 /// A file on disk, read in ranges.
-struct OnDisk {
+pub(crate) struct OnDisk {
     file: File,
     len: u64,
     path: PathBuf,
 }
 
 impl OnDisk {
-    fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         let context = || format!("cannot open {}", path.display());
         let file = File::open(path).with_context(context)?;
         let len = file.metadata().with_context(context)?.len();

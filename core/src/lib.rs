@@ -15,6 +15,7 @@ pub mod image;
 pub mod models;
 pub mod nn;
 mod presets;
+pub mod prompts;
 pub mod quant;
 pub mod tasks;
 pub mod tensor;

@@ -1,7 +1,10 @@
 //! Text to token ids, as the tokenizers of CLIP and SigLIP make them.
 
+mod language;
+
 use std::borrow::Cow;
 
+pub use language::TextTokenizer;
 use tokenizers::Tokenizer as Inner;
 
 /// A text or a tokenizer that cannot be used.

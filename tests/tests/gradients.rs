@@ -13,7 +13,7 @@ use candle_core::{Device, Tensor as Array, Var};
 use plume_cli::train::batch::Batch;
 use plume_cli::train::step::{contrastive_loss, gradients};
 use plume_core::Result;
-use plume_core::backend::{Activation, Mask, WeightData};
+use plume_core::backend::{Activation, Backend, Mask, WeightData};
 use plume_core::checkpoint::Source;
 use plume_core::config::{
     ClipConfig, ConvConfig, Scoring, StemConfig, TextConfig, TextPool, TransformerConfig,
@@ -21,7 +21,7 @@ use plume_core::config::{
 };
 use plume_core::cpu::{Candle, Matrix};
 use plume_core::models::clip::Clip;
-use plume_core::tensor::{After, Tensor, Weight, attention};
+use plume_core::tensor::{After, Attend, Tensor, Turn, Weight, attend, attention};
 use plume_core::tokens::Tokens;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -140,11 +140,13 @@ fn weight(tensor: &Tensor<Candle>) -> Weight<Candle> {
     )
 }
 
-const ACTIVATIONS: [Activation; 4] = [
+const ACTIVATIONS: [Activation; 6] = [
     Activation::Gelu,
     Activation::GeluTanh,
     Activation::QuickGelu,
     Activation::Relu,
+    Activation::Silu,
+    Activation::SquaredRelu,
 ];
 
 #[test]
@@ -227,6 +229,75 @@ fn attention_under_each_mask() {
         let band = |i: usize| x[0].band(6 * i, 6);
         attention(&band(0)?, &band(1)?, &band(2)?, 2, Mask::None)
     });
+}
+
+/// Padding, ALiBi and pictures: a query that sees nothing has no gradient.
+#[test]
+fn attention_by_rules() {
+    let cases = [
+        (Mask::Causal { offset: 1 }, vec![0, 2], Some(8)),
+        (
+            Mask::Media {
+                per_image: 2,
+                all_previous: false,
+            },
+            vec![0, 1, 2, 1, 2, 2],
+            None,
+        ),
+        (
+            Mask::Media {
+                per_image: 2,
+                all_previous: true,
+            },
+            vec![0, 1, 2, 1, 2, 2],
+            None,
+        ),
+    ];
+    for (mask, numbers, alibi) in cases {
+        let rule = Candle::new().upload_ids(&numbers).unwrap();
+        let (q, kv) = ([2, 3, 6], [2, 4, 6]);
+        check(&format!("attention, {mask:?}"), &[&q, &kv, &kv], |x| {
+            let band = |i: usize| x[i].band(0, 6);
+            let how = Attend {
+                rule: Some(&rule),
+                alibi,
+                ..Attend::new(2, mask, 4)
+            };
+            attend(&band(0)?, &band(1)?, &band(2)?, &how)
+        });
+    }
+}
+
+#[test]
+fn the_operations_of_language_models() {
+    check("rms_norm", &[&[3, 9], &[9]], |x| x[0].rms_norm(&x[1], 1e-6));
+    check("rms_norm, large eps", &[&[3, 9], &[9]], |x| {
+        x[0].rms_norm(&x[1], 0.5)
+    });
+    check("gated_add by a number", &[&[3, 4], &[3, 4], &[1]], |x| {
+        x[0].gated_add(&x[1], &x[2])
+    });
+    check("gated_add by column", &[&[3, 4], &[3, 4], &[4]], |x| {
+        x[0].gated_add(&x[1], &x[2])
+    });
+    for activation in [Activation::Silu, Activation::Gelu] {
+        check(&format!("glu, {activation:?}"), &[&[3, 8]], |x| {
+            x[0].glu(activation)
+        });
+    }
+    let angles: Vec<f32> = (0..6 * 4).map(|i| (i as f32 * 0.7).sin()).collect();
+    let table = Tensor::upload(&Candle::new(), &angles, &[6, 4]).unwrap();
+    for interleaved in [false, true] {
+        let turn = Turn {
+            start: 2,
+            step: 1,
+            interleaved,
+        };
+        let name = format!("rotary, interleaved: {interleaved}");
+        check(&name, &[&[2, 3, 20]], |x| {
+            x[0].band(4, 12)?.rotary(&table, 2, turn)
+        });
+    }
 }
 
 #[test]

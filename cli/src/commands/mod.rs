@@ -3,10 +3,12 @@
 mod bench;
 mod classify;
 mod embed;
+mod generate;
 mod inspect;
 mod models;
 mod pack;
 mod preprocess;
+mod score;
 mod tokenize;
 mod train;
 mod verify;
@@ -31,6 +33,10 @@ pub enum Command {
     Classify(classify::Classify),
     /// Print the embedding of a picture or a text.
     Embed(embed::Embed),
+    /// Write on after a prompt of words and pictures.
+    Generate(generate::Generate),
+    /// Say how likely each of some answers is after a prompt.
+    Score(score::Score),
     /// Print the token ids of a text.
     Tokenize(tokenize::Tokenize),
     /// Write what an image tower is given for a picture.
@@ -60,6 +66,8 @@ impl Command {
         match self {
             Self::Classify(command) => command.run(),
             Self::Embed(command) => command.run(),
+            Self::Generate(command) => command.run(),
+            Self::Score(command) => command.run(),
             Self::Tokenize(command) => command.run(),
             Self::Preprocess(command) => command.run(),
             Self::Pack(command) => command.run(),

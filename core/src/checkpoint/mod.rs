@@ -29,7 +29,7 @@ pub use file::{Stored, TensorFile};
 pub use gguf::Gguf;
 pub use init::Init;
 pub use inventory::{Asked, Role, asked, inventory};
-pub use layouts::{Layout, Recipe, clip_config, lm_config, openai_config};
+pub use layouts::{Layout, Recipe, clip_config, lm_config, lm_layout, openai_config};
 pub use pack::{Precision, pack};
 pub use packed::Packed;
 #[cfg(not(target_arch = "wasm32"))]

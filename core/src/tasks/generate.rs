@@ -298,6 +298,13 @@ impl Search<'_> {
     ) -> Result<Written> {
         let lm = decoder.lm();
         let most = self.options.max_new_tokens;
+        let (stops, vocab) = (self.options.stop_tokens.len(), lm.config().vocab_size);
+        if self.width + stops > vocab {
+            return Err(Error::Config(format!(
+                "{} beams need more tokens than the {vocab} that the model has",
+                self.width
+            )));
+        }
         room(decoder, prompt.len(), most)?;
         let mut cache = lm.cache(prompt.len() + self.width * most, &[0])?;
         let start = Beam {
@@ -374,7 +381,9 @@ impl Search<'_> {
             );
         }
         candidates.sort_by(|a, b| b.0.total_cmp(&a.0));
-        candidates.truncate(2 * self.width);
+        // As many as go on whichever of them end.
+        let kept = self.width * (1 + self.options.stop_tokens.len()).max(2);
+        candidates.truncate(kept);
         let mut next = Vec::with_capacity(self.width);
         for (rank, &(score, parent, id)) in candidates.iter().enumerate() {
             let stops = self.options.stop_tokens.contains(&id);

@@ -5,7 +5,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Recipe, activation, block, parse};
+use super::{Layout, Recipe, activation, block, parse};
 use crate::backend::Activation;
 use crate::config::language::{LmConfig, NormKind, Positions, Residual};
 use crate::{Error, Result};
@@ -34,23 +34,7 @@ pub struct Language {
     pub heads: usize,
 }
 
-/// Source names that each family alone has.
-const MARKS: [(Family, &str); 5] = [
-    (Family::Mpt, "transformer.blocks.0.norm_1.weight"),
-    (Family::MosaicGpt, "transformer.blocks.0.ln_1.weight"),
-    (Family::GptNeox, "gpt_neox.embed_in.weight"),
-    (Family::Opt, "model.decoder.embed_positions.weight"),
-    (Family::Llama, "model.embed_tokens.weight"),
-];
-
 impl Family {
-    /// Recognises a family by the tensors that a file has.
-    pub fn detect(has: &dyn Fn(&str) -> bool) -> Option<Self> {
-        MARKS
-            .iter()
-            .find_map(|&(family, mark)| has(mark).then_some(family))
-    }
-
     /// What the names of the blocks begin with.
     pub(super) fn blocks(self) -> &'static str {
         match self {
@@ -206,15 +190,38 @@ pub fn lm_config(json: &str) -> Result<LmConfig> {
         Some("gpt_neox") => gpt_neox(value)?,
         Some("opt") => opt(value)?,
         Some("llama") => llama(value)?,
-        other => {
-            return Err(Error::Config(format!(
-                "config.json describes {}; expected a language model: mpt, gpt_neox, opt or llama",
-                other.map_or("no known model".into(), |name| format!("a `{name}` model"))
-            )));
-        }
+        other => return Err(unknown(other)),
     };
     config.check()?;
     Ok(config)
+}
+
+/// How the weights of a language model are laid out, by its `config.json`.
+///
+/// # Errors
+/// As [`lm_config`].
+pub fn lm_layout(json: &str, config: &LmConfig) -> Result<Layout> {
+    let value: Value = serde_json::from_str(json)
+        .map_err(|error| Error::Config(format!("config.json is not JSON: {error}")))?;
+    let family = match value.get("model_type").and_then(Value::as_str) {
+        Some("mpt") => Family::Mpt,
+        Some("mosaic_gpt") => Family::MosaicGpt,
+        Some("gpt_neox") => Family::GptNeox,
+        Some("opt") => Family::Opt,
+        Some("llama") => Family::Llama,
+        other => return Err(unknown(other)),
+    };
+    Ok(Layout::Language(Language {
+        family,
+        heads: config.heads,
+    }))
+}
+
+fn unknown(kind: Option<&str>) -> Error {
+    Error::Config(format!(
+        "config.json describes {}; expected a language model: mpt, gpt_neox, opt or llama",
+        kind.map_or("no known model".into(), |name| format!("a `{name}` model"))
+    ))
 }
 
 /// Says what the configuration asks for and we do not compute.

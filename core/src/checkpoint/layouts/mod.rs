@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::config::ClipConfig;
 use crate::{Error, Result};
 
-pub use language::{Family, Language, lm_config};
+pub use language::{Family, Language, lm_config, lm_layout};
 pub use open_clip::openai_config;
 
 /// How a canonical tensor is made from those of a file.

@@ -1,0 +1,281 @@
+//! What a Flamingo is asked: text and pictures in turn, in the words that its
+//! checkpoint was trained and measured with, and shots chosen by similarity.
+
+use serde::{Deserialize, Serialize};
+
+/// A piece of a prompt. In JSON: `{"image": "a.jpg"}` or `{"text": "…"}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Segment {
+    /// A picture, by the name of its file or another that the caller knows.
+    Image(String),
+    /// Text, special tokens included.
+    Text(String),
+}
+
+/// How a checkpoint writes prompts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromptStyle {
+    /// What every prompt begins with.
+    pub start: String,
+    /// What stands for a picture.
+    pub image: String,
+    /// What stands before and after a picture; pictures that follow one another
+    /// share what is between them.
+    pub around_image: String,
+    /// What ends the text that belongs to a picture.
+    pub end_of_chunk: String,
+    /// Blanks around a text are left out.
+    pub trim: bool,
+    /// What stands between a picture's mark and what is asked of it.
+    pub after_image: String,
+    /// Before a caption or a class.
+    pub output: String,
+    /// Before a question, and between it and its answer.
+    pub question: (String, String),
+    /// Before the words on a picture, and after them, for whether it is
+    /// hateful.
+    pub hateful: (String, String),
+    /// After each captioned or answered shot; classified ones have none.
+    pub shot_end: String,
+}
+
+/// What is asked of a picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// What it shows.
+    Caption,
+    /// A question.
+    Question(String),
+    /// Which class it belongs to.
+    Class,
+    /// Whether it is hateful, with these words on it.
+    Hateful(String),
+}
+
+/// A picture, what is asked of it, and the right answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shot {
+    /// The name of the picture.
+    pub image: String,
+    /// What is asked.
+    pub ask: Ask,
+    /// What is answered.
+    pub answer: String,
+}
+
+impl PromptStyle {
+    /// OpenFlamingo's, of every size (`eval/models/open_flamingo.py`).
+    pub fn open_flamingo() -> Self {
+        Self {
+            start: String::new(),
+            image: "<image>".into(),
+            around_image: String::new(),
+            end_of_chunk: "<|endofchunk|>".into(),
+            trim: false,
+            after_image: String::new(),
+            output: "Output:".into(),
+            question: ("Question:".into(), " Short answer:".into()),
+            hateful: (
+                "is an image with: '".into(),
+                "' written on it. Is it hateful? Answer:".into(),
+            ),
+            shot_end: "\n".into(),
+        }
+    }
+
+    /// The paper's (App. B.1.5).
+    pub fn paper() -> Self {
+        Self {
+            start: "<BOS>".into(),
+            end_of_chunk: "<EOC>".into(),
+            output: "Output: ".into(),
+            question: ("Question: ".into(), " Answer: ".into()),
+            hateful: (
+                "is an image with written: \"".into(),
+                "\" on it. Is it hateful? Answer: ".into(),
+            ),
+            shot_end: String::new(),
+            ..Self::open_flamingo()
+        }
+    }
+
+    /// IDEFICS's (`processing_idefics.py`).
+    pub fn idefics() -> Self {
+        Self {
+            start: "<s>".into(),
+            around_image: "<fake_token_around_image>".into(),
+            end_of_chunk: "\n".into(),
+            trim: true,
+            ..Self::open_flamingo()
+        }
+    }
+
+    /// The text that a tokenizer is given; pictures are those of the segments,
+    /// in their order.
+    pub fn text(&self, segments: &[Segment]) -> String {
+        let mut text = self.start.clone();
+        let mut after_image = false;
+        for segment in segments {
+            match segment {
+                Segment::Image(_) => {
+                    if !after_image {
+                        text.push_str(&self.around_image);
+                    }
+                    text.push_str(&self.image);
+                    text.push_str(&self.around_image);
+                    after_image = true;
+                }
+                Segment::Text(words) => {
+                    text.push_str(if self.trim { words.trim() } else { words });
+                    after_image = false;
+                }
+            }
+        }
+        text
+    }
+
+    /// What is asked, up to where the answer begins.
+    fn ask(&self, ask: &Ask) -> String {
+        match ask {
+            Ask::Caption | Ask::Class => self.output.clone(),
+            Ask::Question(question) => {
+                format!("{}{question}{}", self.question.0, self.question.1)
+            }
+            Ask::Hateful(words) => format!("{}{words}{}", self.hateful.0, self.hateful.1),
+        }
+    }
+
+    /// Shots, then a picture and what is asked of it.
+    pub fn few_shot(&self, shots: &[Shot], image: &str, ask: &Ask) -> Vec<Segment> {
+        let mut segments = Vec::new();
+        for shot in shots {
+            segments.push(Segment::Image(shot.image.clone()));
+            segments.push(Segment::Text(self.shot(shot)));
+        }
+        segments.extend(self.query(image, ask));
+        segments
+    }
+
+    /// Without pictures to learn from: the shots (two, as a rule) show in words
+    /// alone what an answer looks like (App. B.1.5).
+    pub fn zero_shot(&self, shots: &[Shot], image: &str, ask: &Ask) -> Vec<Segment> {
+        let texts = shots.iter().map(|shot| Segment::Text(self.shot(shot)));
+        texts.chain(self.query(image, ask)).collect()
+    }
+
+    fn shot(&self, shot: &Shot) -> String {
+        let asked = self.ask(&shot.ask);
+        let end = match shot.ask {
+            Ask::Caption | Ask::Question(_) => self.shot_end.as_str(),
+            Ask::Class | Ask::Hateful(_) => "",
+        };
+        let answer = shot.answer.trim();
+        format!(
+            "{}{asked}{answer}{}{end}",
+            self.after_image, self.end_of_chunk
+        )
+    }
+
+    fn query(&self, image: &str, ask: &Ask) -> [Segment; 2] {
+        let asked = format!("{}{}", self.after_image, self.ask(ask));
+        // The blank belongs to the first token of the answer.
+        let asked = asked.trim_end().to_owned();
+        [Segment::Image(image.to_owned()), Segment::Text(asked)]
+    }
+}
+
+/// The `n` of the support that are most like the query, the most similar last
+/// (RICES, Yang et al. 2022; App. B.1.5): embeddings of length one.
+pub fn rices(query: &[f32], support: &[Vec<f32>], n: usize) -> Vec<usize> {
+    let likeness = |embedding: &Vec<f32>| -> f64 {
+        let pairs = query.iter().zip(embedding);
+        pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    };
+    let mut ranked: Vec<(usize, f64)> = support.iter().map(likeness).enumerate().collect();
+    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+    ranked.truncate(n);
+    ranked.into_iter().rev().map(|(i, _)| i).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ask, PromptStyle, Segment, Shot, rices};
+
+    fn shot(image: &str, ask: Ask, answer: &str) -> Shot {
+        Shot {
+            image: image.into(),
+            ask,
+            answer: answer.into(),
+        }
+    }
+
+    #[test]
+    fn open_flamingos_prompts_are_those_of_its_evaluation() {
+        let style = PromptStyle::open_flamingo();
+        let caption = shot("a.jpg", Ask::Caption, "a cat ");
+        let segments = style.few_shot(&[caption.clone()], "b.jpg", &Ask::Caption);
+        assert_eq!(
+            style.text(&segments),
+            "<image>Output:a cat<|endofchunk|>\n<image>Output:"
+        );
+        let question = Ask::Question("how many?".into());
+        let vqa = shot("a.jpg", question.clone(), "2");
+        assert_eq!(
+            style.text(&style.few_shot(&[vqa.clone()], "b.jpg", &question)),
+            "<image>Question:how many? Short answer:2<|endofchunk|>\n\
+             <image>Question:how many? Short answer:"
+        );
+        assert_eq!(
+            style.text(&style.zero_shot(&[caption.clone(), caption], "b.jpg", &Ask::Caption)),
+            "Output:a cat<|endofchunk|>\nOutput:a cat<|endofchunk|>\n<image>Output:"
+        );
+        let class = shot("a.jpg", Ask::Class, "tench");
+        assert_eq!(
+            style.text(&style.few_shot(&[class], "b.jpg", &Ask::Class)),
+            "<image>Output:tench<|endofchunk|><image>Output:"
+        );
+        let hateful = shot("a.jpg", Ask::Hateful("hi".into()), "no");
+        assert_eq!(
+            style.text(&style.zero_shot(&[hateful], "b.jpg", &Ask::Class)),
+            "is an image with: 'hi' written on it. Is it hateful? Answer:no<|endofchunk|>\
+             <image>Output:"
+        );
+    }
+
+    #[test]
+    fn the_papers_prompts_have_a_start_and_blanks() {
+        let style = PromptStyle::paper();
+        let shots = [
+            shot("a.jpg", Ask::Caption, "A"),
+            shot("b.jpg", Ask::Caption, "B"),
+        ];
+        assert_eq!(
+            style.text(&style.zero_shot(&shots, "c.jpg", &Ask::Caption)),
+            "<BOS>Output: A<EOC>Output: B<EOC><image>Output:"
+        );
+    }
+
+    #[test]
+    fn idefics_pictures_share_what_is_between_them() {
+        let json = r#"[{"image": "a.jpg"}, {"image": "b.jpg"}, {"text": " two cats "}]"#;
+        let segments: Vec<Segment> = serde_json::from_str(json).expect("segments");
+        assert_eq!(
+            PromptStyle::idefics().text(&segments),
+            "<s><fake_token_around_image><image><fake_token_around_image><image>\
+             <fake_token_around_image>two cats"
+        );
+    }
+
+    #[test]
+    fn the_most_similar_shot_comes_last() {
+        let support = vec![
+            vec![1.0, 0.0],
+            vec![0.0, 1.0],
+            vec![0.8, 0.6],
+            vec![-1.0, 0.0],
+        ];
+        assert_eq!(rices(&[0.6, 0.8], &support, 3), [0, 1, 2]);
+        assert_eq!(rices(&[0.6, 0.8], &support, 9).len(), 4);
+    }
+}

@@ -1,0 +1,50 @@
+//! The tokenizer of a language model: text to ids and back.
+
+use tokenizers::Tokenizer as Inner;
+
+use super::TokenError;
+
+/// A language model's tokenizer, added tokens included.
+pub struct TextTokenizer {
+    inner: Inner,
+}
+
+impl TextTokenizer {
+    /// Reads a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// Where it is no tokenizer.
+    pub fn from_json(json: &[u8]) -> Result<Self, TokenError> {
+        let file = |error: tokenizers::Error| TokenError::File(error.to_string());
+        let mut inner = Inner::from_bytes(json).map_err(file)?;
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(file)?;
+        Ok(Self { inner })
+    }
+
+    /// The ids of a text. `whole`: with what the tokenizer puts before a text,
+    /// such as a start token; not so for what goes on from another.
+    ///
+    /// # Errors
+    /// Where the tokenizer fails.
+    pub fn encode(&self, text: &str, whole: bool) -> Result<Vec<u32>, TokenError> {
+        let encoding = self.inner.encode_fast(text, whole);
+        let encoding = encoding.map_err(|error| TokenError::Text(error.to_string()))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The text of ids, without special tokens. A character that is not whole
+    /// yet shows as U+FFFD at the end.
+    ///
+    /// # Errors
+    /// Where the tokenizer fails.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, TokenError> {
+        let text = self.inner.decode(ids, true);
+        text.map_err(|error| TokenError::Text(error.to_string()))
+    }
+
+    /// The id of a token, if there is such a token.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+}

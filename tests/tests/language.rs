@@ -1,0 +1,408 @@
+//! The language models against transformers, on the small random checkpoints
+//! of `tests/golden/lm`, and against a small trained one.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use plume_cli::writer::Writer;
+use plume_core::backend::{Activation, Backend, WeightData};
+use plume_core::checkpoint::{Checkpoint, Scope, Source, lm_config, lm_layout};
+use plume_core::config::language::{LmConfig, NormKind, Positions, Residual};
+use plume_core::cpu::Candle;
+use plume_core::models::lm::{Lm, Pass};
+use plume_core::prompts::Segment;
+use plume_core::tasks::generate::{End, Method, Options, TextStream, generate};
+use plume_core::tensor::Tensor;
+use plume_tests::{Golden, max_error, root, shared};
+
+const MODELS: [&str; 7] = [
+    "mpt",
+    "mosaic-gpt",
+    "neox",
+    "neox-parallel",
+    "opt",
+    "opt-post",
+    "llama",
+];
+
+fn read<B: Backend>(tensor: &Tensor<B>) -> Vec<f32> {
+    pollster::block_on(tensor.read()).unwrap()
+}
+
+fn open<B: Backend>(backend: &B, name: &str) -> (Lm<B>, Golden) {
+    let folder = root().join("tests/golden/lm").join(name);
+    let json = std::fs::read_to_string(folder.join("config.json")).unwrap();
+    let config = lm_config(&json).unwrap();
+    let weights = std::fs::read(folder.join("model.safetensors")).unwrap();
+    let layout = lm_layout(&json, &config).unwrap();
+    let checkpoint = Checkpoint::open_as(Box::new(weights), layout).unwrap();
+    let lm = Lm::load(&Scope::root(backend, &checkpoint).child("lm"), &config).unwrap();
+    let left_over = checkpoint.left_over();
+    assert!(left_over.is_empty(), "{name}: nothing reads {left_over:?}");
+    let golden = Golden::open(&folder.join("io.safetensors")).unwrap();
+    (lm, golden)
+}
+
+fn ids(golden: &Golden, name: &str) -> (Vec<usize>, Vec<u32>) {
+    let (shape, ids) = golden.tensor(name).unwrap();
+    (shape, ids.into_iter().map(|id| id as u32).collect())
+}
+
+fn equal(name: &str, what: &str, ours: &[f32], theirs: &[f32], tolerance: f32) {
+    let error = max_error(ours, theirs);
+    assert!(error <= tolerance, "{name}: {what} is off by {error}");
+}
+
+fn likeliest(logits: &[f32]) -> u32 {
+    let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+    best.unwrap() as u32
+}
+
+fn states_and_logits_agree<B: Backend>(backend: &B) {
+    for name in MODELS {
+        let (lm, golden) = open(backend, name);
+        let (shape, ids) = ids(&golden, "input_ids");
+        let pass = Pass::whole(backend, shape[1], &vec![0; shape[0]]).unwrap();
+        let states = lm.states(&ids, &pass, None).unwrap();
+        let (_, theirs) = golden.tensor("states").unwrap();
+        let each = theirs.chunks_exact(theirs.len() / states.len());
+        assert_eq!(states.len(), lm.layers() + 1);
+        for (i, (ours, theirs)) in states.iter().zip(each).enumerate() {
+            equal(name, &format!("state {i}"), &read(ours), theirs, 1e-4);
+        }
+        let logits = read(&lm.logits(&states[states.len() - 1]).unwrap());
+        let (_, theirs) = golden.tensor("logits").unwrap();
+        equal(name, "logits", &logits, &theirs, 1e-4);
+    }
+}
+
+/// Texts of different lengths in a batch, filled up on the left, with a cache
+/// and without; the last token goes in alone.
+fn a_padded_batch_agrees<B: Backend>(backend: &B) {
+    for name in MODELS {
+        let (lm, golden) = open(backend, name);
+        let (shape, ids) = ids(&golden, "padded_ids");
+        let (_, padding) = self::ids(&golden, "padding");
+        let padding: Vec<usize> = padding.iter().map(|&rows| rows as usize).collect();
+        let (_, theirs) = golden.tensor("padded_logits").unwrap();
+        let last = |x: &Tensor<B>| {
+            let rows = x.shape()[1];
+            read(&lm.logits(&x.narrow(rows - 1, 1).unwrap()).unwrap())
+        };
+        let pass = Pass::whole(backend, shape[1], &padding).unwrap();
+        let x = lm.forward(&ids, &pass, None).unwrap();
+        equal(name, "padded logits", &last(&x), &theirs, 1e-4);
+
+        let mut cache = lm.cache(shape[1] + 3, &padding).unwrap();
+        for columns in [0..6, 6..shape[1] - 1, shape[1] - 1..shape[1]] {
+            let rows = ids.chunks_exact(shape[1]);
+            let part: Vec<u32> = rows.flat_map(|row| row[columns.clone()].to_vec()).collect();
+            let pass = Pass::next(backend, &cache, columns.len()).unwrap();
+            let x = lm.forward(&part, &pass, Some(&mut cache)).unwrap();
+            if columns.end == shape[1] {
+                equal(name, "padded logits from a cache", &last(&x), &theirs, 1e-4);
+            }
+        }
+    }
+}
+
+fn greedy_text_is_identical<B: Backend>(backend: &B) {
+    for name in MODELS {
+        let (lm, golden) = open(backend, name);
+        let (shape, ids) = ids(&golden, "input_ids");
+        let (_, theirs) = self::ids(&golden, "greedy");
+        let prompt = &ids[..shape[1]];
+        assert_eq!(greedy(&lm, prompt, theirs.len()), theirs, "{name}");
+
+        let mut text = prompt.to_vec();
+        for (i, &expected) in theirs.iter().enumerate() {
+            let pass = Pass::whole(backend, text.len(), &[0]).unwrap();
+            let x = lm.forward(&text, &pass, None).unwrap();
+            let logits = read(&lm.logits(&x.narrow(text.len() - 1, 1).unwrap()).unwrap());
+            assert_eq!(likeliest(&logits), expected, "{name}, token {i}, no cache");
+            text.push(expected);
+        }
+    }
+}
+
+fn beams_are_identical<B: Backend>(backend: &B) {
+    for name in MODELS {
+        let (lm, golden) = open(backend, name);
+        let (shape, ids) = ids(&golden, "input_ids");
+        let (_, theirs) = self::ids(&golden, "beams");
+        let options = Options {
+            max_new_tokens: theirs.len(),
+            method: Method::Beams {
+                width: 3,
+                length_penalty: 0.0,
+            },
+            repetition_penalty: 1.0,
+            stop_tokens: Vec::new(),
+        };
+        let go_on = |_| ControlFlow::Continue(());
+        let written = generate(&lm, &ids[..shape[1]], &options, go_on);
+        assert_eq!(pollster::block_on(written).unwrap().ids, theirs, "{name}");
+    }
+}
+
+/// What follows a prompt, with a cache.
+fn greedy<B: Backend>(lm: &Lm<B>, prompt: &[u32], new: usize) -> Vec<u32> {
+    let mut cache = lm.cache(prompt.len() + new, &[0]).unwrap();
+    let mut text = Vec::new();
+    let mut step = prompt.to_vec();
+    for _ in 0..new {
+        let pass = Pass::next(lm.backend(), &cache, step.len()).unwrap();
+        let x = lm.forward(&step, &pass, Some(&mut cache)).unwrap();
+        let logits = read(&lm.logits(&x.narrow(step.len() - 1, 1).unwrap()).unwrap());
+        step = vec![likeliest(&logits)];
+        text.extend(&step);
+    }
+    text
+}
+
+#[test]
+fn states_and_logits_agree_on_the_cpu() {
+    states_and_logits_agree(&Candle::new());
+}
+
+#[test]
+fn a_padded_batch_agrees_on_the_cpu() {
+    a_padded_batch_agrees(&Candle::new());
+}
+
+#[test]
+fn greedy_text_is_identical_on_the_cpu() {
+    greedy_text_is_identical(&Candle::new());
+}
+
+#[test]
+fn a_search_with_three_beams_is_identical_on_the_cpu() {
+    beams_are_identical(&Candle::new());
+}
+
+/// As `plume generate` and `plume score` go about it.
+#[test]
+fn words_go_in_and_words_come_out() {
+    let folder = root().join("tests/golden/lm/llama");
+    let golden = Golden::open(&folder.join("io.safetensors")).unwrap();
+    let (shape, prompt) = ids(&golden, "input_ids");
+    let (_, theirs) = ids(&golden, "greedy");
+    let words = |ids: &[u32]| {
+        let words: Vec<String> = ids.iter().map(|id| format!("w{id}")).collect();
+        words.join(" ")
+    };
+    let writer = Writer::open(&Candle::new(), &folder).unwrap();
+    let segments = [Segment::Text(words(&prompt[..shape[1]]))];
+    let asked = writer.prompt(&segments, &folder).unwrap();
+    assert_eq!(asked.ids, prompt[..shape[1]]);
+    let mut options = Options {
+        max_new_tokens: theirs.len(),
+        method: Method::Greedy,
+        repetition_penalty: 1.0,
+        stop_tokens: Vec::new(),
+    };
+    let decode = |ids: &[u32]| Ok(writer.tokenizer().decode(ids)?);
+    let reading = writer.reading(&asked).unwrap();
+    let run = |options: &Options, stops: &[String]| {
+        let (mut stream, mut text) = (TextStream::new(&decode, stops), String::new());
+        let written = generate(&reading, &asked.ids, options, |token| {
+            if let Some(token) = token {
+                text.push_str(&stream.push(token).unwrap());
+            }
+            if stream.stopped() {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        });
+        let end = pollster::block_on(written).unwrap().end;
+        text.push_str(&stream.finish());
+        (text, end)
+    };
+    assert_eq!(run(&options, &[]), (words(&theirs), End::Length));
+    let stop = format!(" w{}", theirs[5]);
+    let before = words(&theirs).split(&stop).next().unwrap().to_owned();
+    assert_eq!(run(&options, &[stop]), (before, End::Told));
+    options.stop_tokens = vec![theirs[0]];
+    assert_eq!(run(&options, &[]), (String::new(), End::Token));
+    // The same seed, the same text; another, another.
+    options.stop_tokens.clear();
+    let mut by_chance = |seed| {
+        options.method = Method::Sample {
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 0.95,
+            seed,
+        };
+        run(&options, &[]).0
+    };
+    assert_eq!(by_chance(1), by_chance(1));
+    assert_ne!(by_chance(1), by_chance(2));
+
+    let picture = [Segment::Image("a.jpg".into())];
+    let Err(error) = writer.prompt(&picture, &folder) else {
+        panic!("a language model that sees");
+    };
+    assert!(error.to_string().contains("does not see"), "{error}");
+}
+
+#[test]
+fn what_is_not_computed_is_refused() {
+    let folder = root().join("tests/golden/lm");
+    let config = |name: &str| -> serde_json::Value {
+        let json = std::fs::read(folder.join(name).join("config.json")).unwrap();
+        serde_json::from_slice(&json).unwrap()
+    };
+    let cases = [
+        ("llama", "num_key_value_heads", serde_json::json!(2)),
+        (
+            "llama",
+            "rope_scaling",
+            serde_json::json!({"type": "linear"}),
+        ),
+        ("mpt", "no_bias", serde_json::json!(false)),
+        ("neox", "hidden_act", serde_json::json!("mish")),
+        ("opt", "num_attention_heads", serde_json::json!(5)),
+        ("opt", "model_type", serde_json::json!("bert")),
+    ];
+    for (name, key, value) in cases {
+        let mut config = config(name);
+        config[key] = value;
+        let Err(error) = lm_config(&config.to_string()) else {
+            panic!("{name} with another {key}");
+        };
+        let error = error.to_string();
+        assert!(
+            error.contains("expected") || error.contains("multiple"),
+            "{error}"
+        );
+    }
+}
+
+/// llama2.c's legacy file: seven sizes, then f32 weights, each kind for all
+/// layers together.
+struct Llama2c {
+    numbers: Vec<f32>,
+    config: LmConfig,
+}
+
+impl Llama2c {
+    fn open(path: &Path) -> Self {
+        let bytes = std::fs::read(path).unwrap();
+        let (head, body) = bytes.split_at(28);
+        let words = head.as_chunks::<4>().0.iter();
+        let sizes: Vec<usize> = words.map(|&b| i32::from_le_bytes(b) as usize).collect();
+        let &[
+            width,
+            mlp_width,
+            layers,
+            heads,
+            kv_heads,
+            vocab_size,
+            context,
+        ] = sizes.as_slice()
+        else {
+            panic!("seven sizes");
+        };
+        assert_eq!(heads, kv_heads);
+        let words = body.as_chunks::<4>().0.iter();
+        let config = LmConfig {
+            vocab_size,
+            context,
+            width,
+            embed_width: width,
+            layers,
+            heads,
+            mlp_width,
+            activation: Activation::Silu,
+            gated_mlp: true,
+            norm: NormKind::Rms,
+            norm_eps: 1e-5,
+            residual: Residual::Sequential,
+            final_norm: true,
+            qk_norm: false,
+            positions: Positions::Rotary {
+                dims: width / heads,
+                base: 10_000.0,
+                interleaved: true,
+            },
+            bias: false,
+            tied: true,
+        };
+        Self {
+            numbers: words.map(|&b| f32::from_le_bytes(b)).collect(),
+            config,
+        }
+    }
+}
+
+impl Source for Llama2c {
+    fn read(&self, name: &str, _: &[usize]) -> plume_core::Result<WeightData> {
+        let LmConfig {
+            vocab_size,
+            width,
+            layers,
+            mlp_width,
+            ..
+        } = self.config;
+        // In the order of the file, with what each layer has of it.
+        let square = width * width;
+        let kinds = [
+            ("ln_1", width),
+            ("q", square),
+            ("k", square),
+            ("v", square),
+            ("attn.out", square),
+            ("ln_2", width),
+            ("gate", mlp_width * width),
+            ("mlp.c_proj", mlp_width * width),
+            ("up", mlp_width * width),
+        ];
+        let part = |kind: &str, layer: usize| -> &[f32] {
+            let mut at = vocab_size * width;
+            for (name, size) in kinds {
+                if name == kind {
+                    return &self.numbers[at + layer * size..at + (layer + 1) * size];
+                }
+                at += layers * size;
+            }
+            panic!("{kind}");
+        };
+        let name = name.strip_prefix("lm.").unwrap();
+        let numbers = match name.strip_prefix("blocks.") {
+            None if name == "token_embedding" => self.numbers[..vocab_size * width].to_vec(),
+            None => {
+                assert_eq!(name, "ln_final.weight");
+                let at: usize = kinds.iter().map(|(_, size)| layers * size).sum();
+                self.numbers[vocab_size * width + at..][..width].to_vec()
+            }
+            Some(rest) => {
+                let (layer, kind) = rest.split_once('.').unwrap();
+                let layer = layer.parse().unwrap();
+                match kind.strip_suffix(".weight").unwrap() {
+                    "attn.qkv" => ["q", "k", "v"].map(|kind| part(kind, layer)).concat(),
+                    "mlp.c_fc" => ["gate", "up"].map(|kind| part(kind, layer)).concat(),
+                    kind => part(kind, layer).to_vec(),
+                }
+            }
+        };
+        Ok(WeightData::F32(numbers))
+    }
+}
+
+#[test]
+fn a_trained_model_dreams_as_by_the_reference_on_the_cpu() {
+    let Some(folder) = shared("tiny-lm") else {
+        return;
+    };
+    let json = std::fs::read(folder.join("greedy_ids.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    let theirs: Vec<u32> = serde_json::from_value(json["greedy_ids"].clone()).unwrap();
+    let source = Llama2c::open(&folder.join("aidreams260K.bin"));
+    let backend = Candle::new();
+    let scope = Scope::root(&backend, &source);
+    let lm = Lm::load(&scope.child("lm"), &source.config).unwrap();
+    assert_eq!(theirs.len(), 101);
+    assert_eq!(greedy(&lm, &theirs[..1], 100), theirs[1..]);
+}
