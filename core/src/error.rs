@@ -30,9 +30,6 @@ pub enum DeviceError {
         /// Bytes that the adapter offers.
         limit: u64,
     },
-    /// Something that only the CPU computes.
-    #[error("the GPU does not compute {0}; compute on the CPU")]
-    Unsupported(String),
     /// The browser or driver refused a command: a mistake of ours, told in full.
     #[error("the GPU refused a command: {0}; please report this, and compute on the CPU meanwhile")]
     Validation(String),

@@ -214,7 +214,7 @@ mod tests {
     fn open_flamingos_prompts_are_those_of_its_evaluation() {
         let style = PromptStyle::open_flamingo();
         let caption = shot("a.jpg", Ask::Caption, "a cat ");
-        let segments = style.few_shot(&[caption.clone()], "b.jpg", &Ask::Caption);
+        let segments = style.few_shot(std::slice::from_ref(&caption), "b.jpg", &Ask::Caption);
         assert_eq!(
             style.text(&segments),
             "<image>Output:a cat<|endofchunk|>\n<image>Output:"
@@ -222,7 +222,7 @@ mod tests {
         let question = Ask::Question("how many?".into());
         let vqa = shot("a.jpg", question.clone(), "2");
         assert_eq!(
-            style.text(&style.few_shot(&[vqa.clone()], "b.jpg", &question)),
+            style.text(&style.few_shot(&[vqa], "b.jpg", &question)),
             "<image>Question:how many? Short answer:2<|endofchunk|>\n\
              <image>Question:how many? Short answer:"
         );

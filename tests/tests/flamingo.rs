@@ -21,7 +21,7 @@ use plume_core::models::lm::Pass;
 use plume_core::tasks::generate::{End, Method, Options, generate};
 use plume_core::tasks::score::score;
 use plume_core::tensor::Tensor;
-use plume_tests::{Golden, max_error, shared};
+use plume_tests::{Golden, gpu, max_error, shared};
 
 /// The sizes of `config.json`, and what `factory.py` and `helpers.py` fix.
 fn config() -> FlamingoConfig {
@@ -179,14 +179,13 @@ fn ids(golden: &Golden, name: &str) -> Vec<u32> {
     ids.into_iter().map(|id| id as u32).collect()
 }
 
-fn reference() -> Option<Reference<Candle>> {
+fn reference<B: Backend>(backend: &B) -> Option<Reference<B>> {
     let folder = shared("golden/tiny-random-openflamingo")?;
-    Some(Reference::open(&Candle::new(), &folder))
+    Some(Reference::open(backend, &folder))
 }
 
-#[test]
-fn what_it_sees_and_says_agrees_on_the_cpu() {
-    let Some(reference) = reference() else {
+fn what_it_sees_and_says_agrees<B: Backend>(backend: &B) {
+    let Some(reference) = reference(backend) else {
         return;
     };
     let features = reference.flamingo.features(&reference.pixels).unwrap();
@@ -196,9 +195,8 @@ fn what_it_sees_and_says_agrees_on_the_cpu() {
     reference.equal("logits", &logits, 1e-3);
 }
 
-#[test]
-fn greedy_text_is_identical_on_the_cpu() {
-    let Some(reference) = reference() else {
+fn greedy_text_is_identical<B: Backend>(backend: &B) {
+    let Some(reference) = reference(backend) else {
         return;
     };
     let theirs = ids(&reference.golden, "greedy");
@@ -214,9 +212,8 @@ fn greedy_text_is_identical_on_the_cpu() {
     assert_eq!(text, ids(&reference.golden, "greedy_uncached"));
 }
 
-#[test]
-fn a_search_with_three_beams_is_identical_on_the_cpu() {
-    let Some(reference) = reference() else {
+fn a_search_with_three_beams_is_identical<B: Backend>(backend: &B) {
+    let Some(reference) = reference(backend) else {
         return;
     };
     let method = Method::Beams {
@@ -227,9 +224,8 @@ fn a_search_with_three_beams_is_identical_on_the_cpu() {
     assert_eq!(reference.written(method, 8), theirs);
 }
 
-#[test]
-fn answers_are_as_likely_as_their_logits_say_on_the_cpu() {
-    let Some(reference) = reference() else {
+fn answers_are_as_likely_as_their_logits_say<B: Backend>(backend: &B) {
+    let Some(reference) = reference(backend) else {
         return;
     };
     let media = reference.flamingo.media(&reference.visual(), 1).unwrap();
@@ -252,9 +248,8 @@ fn answers_are_as_likely_as_their_logits_say_on_the_cpu() {
     }
 }
 
-#[test]
-fn a_prompt_goes_with_its_pictures() {
-    let Some(reference) = reference() else {
+fn a_prompt_goes_with_its_pictures<B: Backend>(backend: &B) {
+    let Some(reference) = reference(backend) else {
         return;
     };
     let flamingo = &reference.flamingo;
@@ -274,4 +269,64 @@ fn a_prompt_goes_with_its_pictures() {
     let answers = [vec![7]];
     let scores = pollster::block_on(score(&reader, &[2, 5, 6], &answers)).unwrap();
     assert!(scores[0].sum < 0.0 && scores[0].sum.is_finite());
+}
+
+#[test]
+fn what_it_sees_and_says_agrees_on_the_cpu() {
+    what_it_sees_and_says_agrees(&Candle::new());
+}
+
+#[test]
+fn what_it_sees_and_says_agrees_on_the_gpu() {
+    if let Some(gpu) = gpu() {
+        what_it_sees_and_says_agrees(&gpu);
+    }
+}
+
+#[test]
+fn greedy_text_is_identical_on_the_cpu() {
+    greedy_text_is_identical(&Candle::new());
+}
+
+#[test]
+fn greedy_text_is_identical_on_the_gpu() {
+    if let Some(gpu) = gpu() {
+        greedy_text_is_identical(&gpu);
+    }
+}
+
+#[test]
+fn a_search_with_three_beams_is_identical_on_the_cpu() {
+    a_search_with_three_beams_is_identical(&Candle::new());
+}
+
+#[test]
+fn a_search_with_three_beams_is_identical_on_the_gpu() {
+    if let Some(gpu) = gpu() {
+        a_search_with_three_beams_is_identical(&gpu);
+    }
+}
+
+#[test]
+fn answers_are_as_likely_as_their_logits_say_on_the_cpu() {
+    answers_are_as_likely_as_their_logits_say(&Candle::new());
+}
+
+#[test]
+fn answers_are_as_likely_as_their_logits_say_on_the_gpu() {
+    if let Some(gpu) = gpu() {
+        answers_are_as_likely_as_their_logits_say(&gpu);
+    }
+}
+
+#[test]
+fn a_prompt_goes_with_its_pictures_on_the_cpu() {
+    a_prompt_goes_with_its_pictures(&Candle::new());
+}
+
+#[test]
+fn a_prompt_goes_with_its_pictures_on_the_gpu() {
+    if let Some(gpu) = gpu() {
+        a_prompt_goes_with_its_pictures(&gpu);
+    }
 }

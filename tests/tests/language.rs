@@ -15,7 +15,7 @@ use plume_core::models::lm::{Lm, Pass};
 use plume_core::prompts::Segment;
 use plume_core::tasks::generate::{End, Method, Options, TextStream, generate};
 use plume_core::tensor::Tensor;
-use plume_tests::{Golden, max_error, root, shared};
+use plume_tests::{Golden, gpu, max_error, root, shared};
 
 const MODELS: [&str; 7] = [
     "mpt",
@@ -168,8 +168,22 @@ fn states_and_logits_agree_on_the_cpu() {
 }
 
 #[test]
+fn states_and_logits_agree_on_the_gpu() {
+    if let Some(gpu) = gpu() {
+        states_and_logits_agree(&gpu);
+    }
+}
+
+#[test]
 fn a_padded_batch_agrees_on_the_cpu() {
     a_padded_batch_agrees(&Candle::new());
+}
+
+#[test]
+fn a_padded_batch_agrees_on_the_gpu() {
+    if let Some(gpu) = gpu() {
+        a_padded_batch_agrees(&gpu);
+    }
 }
 
 #[test]
@@ -178,8 +192,22 @@ fn greedy_text_is_identical_on_the_cpu() {
 }
 
 #[test]
+fn greedy_text_is_identical_on_the_gpu() {
+    if let Some(gpu) = gpu() {
+        greedy_text_is_identical(&gpu);
+    }
+}
+
+#[test]
 fn a_search_with_three_beams_is_identical_on_the_cpu() {
     beams_are_identical(&Candle::new());
+}
+
+#[test]
+fn a_search_with_three_beams_is_identical_on_the_gpu() {
+    if let Some(gpu) = gpu() {
+        beams_are_identical(&gpu);
+    }
 }
 
 /// As `plume generate` and `plume score` go about it.
@@ -391,8 +419,7 @@ impl Source for Llama2c {
     }
 }
 
-#[test]
-fn a_trained_model_dreams_as_by_the_reference_on_the_cpu() {
+fn dreams_are_identical<B: Backend>(backend: &B) {
     let Some(folder) = shared("tiny-lm") else {
         return;
     };
@@ -400,9 +427,20 @@ fn a_trained_model_dreams_as_by_the_reference_on_the_cpu() {
     let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
     let theirs: Vec<u32> = serde_json::from_value(json["greedy_ids"].clone()).unwrap();
     let source = Llama2c::open(&folder.join("aidreams260K.bin"));
-    let backend = Candle::new();
-    let scope = Scope::root(&backend, &source);
+    let scope = Scope::root(backend, &source);
     let lm = Lm::load(&scope.child("lm"), &source.config).unwrap();
     assert_eq!(theirs.len(), 101);
     assert_eq!(greedy(&lm, &theirs[..1], 100), theirs[1..]);
+}
+
+#[test]
+fn a_trained_model_dreams_as_by_the_reference_on_the_cpu() {
+    dreams_are_identical(&Candle::new());
+}
+
+#[test]
+fn a_trained_model_dreams_as_by_the_reference_on_the_gpu() {
+    if let Some(gpu) = gpu() {
+        dreams_are_identical(&gpu);
+    }
 }

@@ -327,5 +327,6 @@ pub async fn attentions<B: Backend>(backend: &B, thin: bool) -> Result<Vec<Outco
         };
         suite.attention_case(dims).await?;
     }
+    suite.rules().await?;
     Ok(suite.outcomes)
 }

@@ -19,8 +19,8 @@ pub use variants::contract;
 pub use weight::GpuWeight;
 
 use crate::backend::{
-    Activation, AttentionDims, Backend, Columns, Epilogue, Mask, PoolDims, RotaryDims, Span,
-    UnfoldDims, WeightData, WriteDims,
+    Activation, AttentionDims, Backend, Columns, Epilogue, PoolDims, RotaryDims, Span, UnfoldDims,
+    WeightData, WriteDims,
 };
 use crate::{DeviceError, Result};
 use kernels::Kernel;
@@ -189,15 +189,7 @@ impl Backend for Gpu {
         dims: AttentionDims,
         rule: Option<&Buffer>,
     ) -> Result<Buffer> {
-        let plain = matches!(dims.mask, Mask::None | Mask::Causal { .. });
-        let cached = dims.batch > 1 && dims.key_rows != dims.keys;
-        if !plain || cached || dims.alibi.is_some() || rule.is_some() {
-            return Err(DeviceError::Unsupported(
-                "attention by the rules of language models".into(),
-            )
-            .into());
-        }
-        kernels::attention::run(self, &q, &k, &v, dims)
+        kernels::attention::run(self, &q, &k, &v, dims, rule)
     }
 
     fn rms_norm(

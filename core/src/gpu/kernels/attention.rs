@@ -13,7 +13,7 @@ pub(in crate::gpu) static KERNEL: Kernel = Kernel {
         include_str!("attention_inputs.wgsl"),
         include_str!("attention.wgsl"),
     ],
-    inputs: 3,
+    inputs: 4,
     constants: &["VECTOR", "QUADS", "BLOCK"],
 };
 
@@ -32,6 +32,7 @@ pub(in crate::gpu) fn run(
     k: &Columns<'_, Buffer>,
     v: &Columns<'_, Buffer>,
     dims: AttentionDims,
+    rule: Option<&Buffer>,
 ) -> Result<Buffer> {
     let AttentionDims {
         batch,
@@ -51,6 +52,7 @@ pub(in crate::gpu) fn run(
     let call = Call {
         gpu,
         inputs: [q, k, v],
+        rule,
         dims,
         quads: head_dim.div_ceil(4),
     };
@@ -70,6 +72,7 @@ struct Call<'a> {
     gpu: &'a Gpu,
     /// q, k and v.
     inputs: [&'a Columns<'a, Buffer>; 3],
+    rule: Option<&'a Buffer>,
     dims: AttentionDims,
     /// Vectors of a head.
     quads: usize,
@@ -84,8 +87,9 @@ impl Call<'_> {
         u32::from(vectors(&sizes)) | (self.quads as u32) << 8
     }
 
-    fn buffers(&self) -> [Option<&Buffer>; 3] {
-        self.inputs.map(|band| Some(band.buffer))
+    fn buffers(&self) -> [Option<&Buffer>; 4] {
+        let [q, k, v] = self.inputs.map(|band| Some(band.buffer));
+        [q, k, v, self.rule]
     }
 
     /// Numbers of the result.
@@ -101,9 +105,16 @@ impl Call<'_> {
     fn parameters(&self, chunk: usize, parts: usize) -> Vec<u32> {
         let d = self.dims;
         // A rule that is added here is added to `attention_inputs.wgsl`.
-        let (mask, offset) = match d.mask {
-            Mask::None | Mask::Media { .. } | Mask::Beams { .. } => (0, 0),
-            Mask::Causal { offset } => (1, offset),
+        let (mask, offset, several) = match d.mask {
+            Mask::None => (0, 0, 1),
+            Mask::Causal { offset } if self.rule.is_none() => (1, offset, 1),
+            Mask::Causal { offset } => (2, offset, 1),
+            Mask::Media {
+                per_image,
+                all_previous: false,
+            } => (3, 0, per_image),
+            Mask::Media { per_image, .. } => (4, 0, per_image),
+            Mask::Beams { prompt, width } => (5, prompt, width),
         };
         let scale = (d.head_dim as f32).sqrt().recip();
         let mut parameters = [d.heads, d.head_dim, d.queries, d.keys]
@@ -113,7 +124,9 @@ impl Call<'_> {
         for band in self.inputs {
             parameters.extend([band.start as u32, band.stride as u32]);
         }
-        parameters.extend([chunk as u32, parts as u32]);
+        parameters.extend([chunk, parts, d.key_rows, several].map(|x| x as u32));
+        let alibi = d.alibi.unwrap_or(0) as f32;
+        parameters.extend([alibi.to_bits(), d.heads.next_power_of_two() as u32]);
         parameters
     }
 

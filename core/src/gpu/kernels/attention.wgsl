@@ -73,20 +73,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       }
     }
     let key = block + part;
-    a.x = ruled(a.x, query, key);
-    a.y = ruled(a.y, query, key + 4u);
+    a.x = ruled(a.x, query, key, sequence, head);
+    a.y = ruled(a.y, query, key + 4u, sequence, head);
     if BLOCK > 8u {
-      a.z = ruled(a.z, query, key + 8u);
-      a.w = ruled(a.w, query, key + 12u);
+      a.z = ruled(a.z, query, key + 8u, sequence, head);
+      a.w = ruled(a.w, query, key + 12u, sequence, head);
     } else {
       a.z = LOWEST;
       a.w = LOWEST;
     }
     if BLOCK > 16u {
-      b.x = ruled(b.x, query, key + 16u);
-      b.y = ruled(b.y, query, key + 20u);
-      b.z = ruled(b.z, query, key + 24u);
-      b.w = ruled(b.w, query, key + 28u);
+      b.x = ruled(b.x, query, key + 16u, sequence, head);
+      b.y = ruled(b.y, query, key + 20u, sequence, head);
+      b.z = ruled(b.z, query, key + 24u, sequence, head);
+      b.w = ruled(b.w, query, key + 28u, sequence, head);
     } else {
       b = vec4(LOWEST);
     }

@@ -8,6 +8,6 @@ pub(in crate::gpu) static KERNEL: Kernel = Kernel {
         include_str!("attention_inputs.wgsl"),
         include_str!("attention_few.wgsl"),
     ],
-    inputs: 3,
+    inputs: 4,
     constants: &["VECTOR", "QUADS"],
 };

@@ -50,7 +50,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       for (var i = 0u; i < QUADS; i++) {
         score += dot(ours[i], k_quad(block + lane, sequence, head, i));
       }
-      score = ruled(score, query, block + lane);
+      score = ruled(score, query, block + lane, sequence, head);
     }
     let new_top = max(top, highest(lane, score));
     let shrink = shrunk(top, new_top);

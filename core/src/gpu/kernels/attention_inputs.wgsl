@@ -5,6 +5,10 @@ override VECTOR: u32 = 0u;
 override QUADS: u32 = 1u;
 
 const CAUSAL: u32 = 1u;
+const CAUSAL_PADDED: u32 = 2u;
+const MEDIA: u32 = 3u;
+const MEDIA_ALL: u32 = 4u;
+const BEAMS: u32 = 5u;
 // The score of a key that is not seen.
 const LOWEST: f32 = -3.0e38;
 
@@ -14,25 +18,83 @@ struct Parameters {
   q_start: u32, q_stride: u32, k_start: u32, k_stride: u32, v_start: u32, v_stride: u32,
   // Keys that one workgroup takes, and how many workgroups share a query.
   chunk: u32, parts: u32,
+  // Rows from the first key of a sequence to that of the next.
+  key_rows: u32,
+  // Tokens of a picture, or beams.
+  several: u32,
+  // The largest bias of ALiBi, 0 for none, and the power of two that is not
+  // less than the heads.
+  alibi: f32, alibi_heads: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> k: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> v: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> out: array<f32>;
+@group(0) @binding(4) var<storage, read> rule: array<u32>;
+@group(0) @binding(5) var<storage, read_write> out: array<f32>;
 
 // How many keys from the first on a query may see at most.
 fn reach(query: u32) -> u32 {
-  if p.mask == CAUSAL {
+  if p.mask == CAUSAL || p.mask == CAUSAL_PADDED {
     return min(p.keys, query + p.offset + 1u);
   }
   return p.keys;
 }
 
+// Whether a query sees a key that is within its reach.
+fn sees(query: u32, key: u32, sequence: u32) -> bool {
+  switch p.mask {
+    case CAUSAL_PADDED: { return key >= rule[sequence]; }
+    case MEDIA, MEDIA_ALL: {
+      let image = rule[sequence * p.queries + query];
+      let first = select(max(image, 1u) - 1u, 0u, p.mask == MEDIA_ALL);
+      return key >= first * p.several && key < image * p.several;
+    }
+    case BEAMS: {
+      if key < p.offset {
+        return true;
+      }
+      let steps = (p.keys - p.offset + p.several - 1u) / p.several;
+      let step = (key - p.offset) / p.several;
+      return rule[query * steps + step] == (key - p.offset) % p.several;
+    }
+    default: { return true; }
+  }
+}
+
+// Where a key stands in its text.
+fn place(key: u32) -> u32 {
+  if p.mask == BEAMS && key >= p.offset {
+    return p.offset + (key - p.offset) / p.several;
+  }
+  return key;
+}
+
+// See `alibi_slope`.
+fn alibi(query: u32, key: u32, head: u32) -> f32 {
+  if p.alibi == 0.0 {
+    return 0.0;
+  }
+  let half = p.alibi_heads / 2u;
+  var rank = head + 1u;
+  if p.alibi_heads != p.heads {
+    rank = select(2u * (head - half) + 1u, 2u * head + 2u, head < half);
+  }
+  let slope = exp2(-p.alibi * f32(rank) / f32(p.alibi_heads));
+  var own = place(p.keys - 1u);
+  if p.mask == CAUSAL || p.mask == CAUSAL_PADDED {
+    own = query + p.offset;
+  }
+  return slope * (f32(place(key)) - f32(own));
+}
+
 // The score of a key for a query, by the mask's rule.
-fn ruled(score: f32, query: u32, key: u32) -> f32 {
-  return select(LOWEST, score, key < reach(query));
+fn ruled(score: f32, query: u32, key: u32, sequence: u32, head: u32) -> f32 {
+  if key >= reach(query) || !sees(query, key, sequence) {
+    return LOWEST;
+  }
+  return score + alibi(query, key, head);
 }
 
 // e^(score − top); what is not seen has no part.
@@ -61,7 +123,7 @@ fn q_quad(query: u32, sequence: u32, head: u32, quad: u32) -> vec4<f32> {
 }
 
 fn k_quad(key: u32, sequence: u32, head: u32, quad: u32) -> vec4<f32> {
-  let at = (sequence * p.keys + key) * p.k_stride + p.k_start + head * p.head_dim + quad * 4u;
+  let at = (sequence * p.key_rows + key) * p.k_stride + p.k_start + head * p.head_dim + quad * 4u;
   if VECTOR == 1u {
     return k[at / 4u];
   }
@@ -75,7 +137,7 @@ fn k_quad(key: u32, sequence: u32, head: u32, quad: u32) -> vec4<f32> {
 }
 
 fn v_quad(key: u32, sequence: u32, head: u32, quad: u32) -> vec4<f32> {
-  let at = (sequence * p.keys + key) * p.v_stride + p.v_start + head * p.head_dim + quad * 4u;
+  let at = (sequence * p.key_rows + key) * p.v_stride + p.v_start + head * p.head_dim + quad * 4u;
   if VECTOR == 1u {
     return v[at / 4u];
   }
