@@ -3,6 +3,7 @@
 
 pub mod flamingo;
 pub mod language;
+mod published;
 
 use serde::{Deserialize, Serialize};
 

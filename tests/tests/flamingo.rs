@@ -6,10 +6,11 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use plume_cli::writer::Writer;
 use plume_core::Error;
 use plume_core::backend::{Activation, Backend};
 use plume_core::checkpoint::layouts::{Family, Language};
-use plume_core::checkpoint::{Checkpoint, Layout};
+use plume_core::checkpoint::{Checkpoint, Layout, Recipe, Source, asked};
 use plume_core::config::flamingo::{
     FlamingoConfig, Gate, ResamplerConfig, ResamplerKind, VisionFeatures, XattnConfig,
 };
@@ -18,10 +19,13 @@ use plume_core::config::{StemConfig, TransformerConfig, VisionPool, VitConfig};
 use plume_core::cpu::Candle;
 use plume_core::models::flamingo::{Flamingo, Illustrated};
 use plume_core::models::lm::Pass;
+use plume_core::prompts::{Ask, PromptStyle, Segment, Shot};
 use plume_core::tasks::generate::{End, Method, Options, generate};
 use plume_core::tasks::score::score;
 use plume_core::tensor::Tensor;
 use plume_tests::{Golden, gpu, max_error, shared};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 
 /// The sizes of `config.json`, and what `factory.py` and `helpers.py` fix.
 fn config() -> FlamingoConfig {
@@ -269,6 +273,186 @@ fn a_prompt_goes_with_its_pictures<B: Backend>(backend: &B) {
     let answers = [vec![7]];
     let scores = pollster::block_on(score(&reader, &[2, 5, 6], &answers)).unwrap();
     assert!(scores[0].sum < 0.0 && scores[0].sum.is_finite());
+}
+
+/// Names and shapes as the checkpoints' listings have them, and millions of
+/// numbers in each part.
+#[test]
+fn published_models_have_their_sizes() {
+    let models = [
+        (
+            "OpenFlamingo-3B",
+            Family::MosaicGpt,
+            0,
+            [303.2, 63.0, 881.0, 1311.0],
+        ),
+        (
+            "OpenFlamingo-4B",
+            Family::GptNeox,
+            1,
+            [303.2, 63.0, 897.7, 2775.0],
+        ),
+        (
+            "OpenFlamingo-9B",
+            Family::Mpt,
+            3,
+            [303.2, 63.0, 1116.0, 6649.0],
+        ),
+    ];
+    for (name, family, first, millions) in models {
+        let config = FlamingoConfig::open_flamingo(name).unwrap();
+        let (width, heads) = (config.lm.width, config.lm.heads);
+        let all = asked(|device, source| Flamingo::load(device, &config, source)).unwrap();
+        let layout = Layout::OpenFlamingo(Language { family, heads });
+        let shape = |source: &str| {
+            let mut all = all.iter();
+            let found = all.find(|asked| layout.recipe(&asked.name) == Recipe::Take(source.into()));
+            found.map(|asked| asked.shape.clone())
+        };
+        let blocks = match family {
+            Family::GptNeox => "lang_encoder.gpt_neox.layers",
+            _ => "lang_encoder.transformer.blocks",
+        };
+        let gated = format!("{blocks}.{first}.gated_cross_attn_layer");
+        let expected = [
+            ("perceiver.latents".into(), vec![64, 1024]),
+            ("perceiver.norm.bias".into(), vec![1024]),
+            ("perceiver.layers.5.0.norm_media.weight".into(), vec![1024]),
+            ("perceiver.layers.5.0.to_q.weight".into(), vec![512, 1024]),
+            ("perceiver.layers.5.0.to_kv.weight".into(), vec![1024, 1024]),
+            ("perceiver.layers.5.0.to_out.weight".into(), vec![1024, 512]),
+            ("perceiver.layers.5.1.0.bias".into(), vec![1024]),
+            ("perceiver.layers.5.1.1.weight".into(), vec![4096, 1024]),
+            ("perceiver.layers.5.1.3.weight".into(), vec![1024, 4096]),
+            (format!("{gated}.attn_gate"), vec![1]),
+            (format!("{gated}.ff_gate"), vec![1]),
+            (format!("{gated}.attn.norm.bias"), vec![width]),
+            (format!("{gated}.attn.to_q.weight"), vec![512, width]),
+            (format!("{gated}.attn.to_kv.weight"), vec![1024, 1024]),
+            (format!("{gated}.attn.to_out.weight"), vec![width, 512]),
+            (format!("{gated}.ff.0.weight"), vec![width]),
+            (format!("{gated}.ff.1.weight"), vec![4 * width, width]),
+            (format!("{gated}.ff.3.weight"), vec![width, 4 * width]),
+        ];
+        for (source, expected) in expected {
+            assert_eq!(shape(&source), Some(expected), "{name}: {source}");
+        }
+        if first > 0 {
+            let before = format!("{blocks}.{}.gated_cross_attn_layer.attn_gate", first - 1);
+            assert_eq!(shape(&before), None, "{name}");
+        }
+        let table = match family {
+            Family::GptNeox => "lang_encoder.gpt_neox.embed_in.weight",
+            _ => "lang_encoder.transformer.wte.weight",
+        };
+        assert_eq!(shape(table), Some(vec![50_280, width]), "{name}");
+        for (part, expected) in ["vision.", "resampler.", "xattn.", "lm."]
+            .iter()
+            .zip(millions)
+        {
+            // The projection of the image tower is not Flamingo's.
+            let part = all
+                .iter()
+                .filter(|asked| asked.name.starts_with(part) && asked.name != "vision.proj");
+            let count: usize = part
+                .map(|asked| asked.shape.iter().product::<usize>())
+                .sum();
+            let found = count as f64 / 1e6;
+            assert!(
+                (found - expected).abs() < 1.0,
+                "{name}: {found} for {expected}"
+            );
+        }
+    }
+}
+
+/// As `plume generate` goes about it: a folder of our own names, a picture in
+/// a file, words.
+#[test]
+fn a_folder_is_opened_and_shown_a_picture() {
+    let Some(folder) = shared("golden/tiny-random-openflamingo") else {
+        return;
+    };
+    let weights = std::fs::read(folder.join("weights.safetensors")).unwrap();
+    let layout = Layout::OpenFlamingo(Language {
+        family: Family::Opt,
+        heads: 4,
+    });
+    let checkpoint = Checkpoint::open_as(Box::new(weights), layout).unwrap();
+    let config = config();
+    let all = asked(|device, source| Flamingo::load(device, &config, source)).unwrap();
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = all
+        .into_iter()
+        .map(|asked| {
+            let numbers = checkpoint
+                .read(&asked.name, &asked.shape)
+                .unwrap()
+                .into_f32();
+            let bytes = numbers.into_iter().flat_map(f32::to_le_bytes).collect();
+            (asked.name, asked.shape, bytes)
+        })
+        .collect();
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap();
+        (name.as_str(), view)
+    });
+    let ours = Path::new(env!("CARGO_TARGET_TMPDIR")).join("flamingo");
+    std::fs::create_dir_all(&ours).unwrap();
+    let file = safetensors::serialize(views, None).unwrap();
+    std::fs::write(ours.join("model.safetensors"), file).unwrap();
+    let mut json = serde_json::json!(config);
+    json["model_type"] = "plume_flamingo".into();
+    std::fs::write(ours.join("config.json"), json.to_string()).unwrap();
+    let vocab: serde_json::Map<String, serde_json::Value> = (0..160)
+        .map(|id| match id {
+            158 => ("<|endofchunk|>".into(), id.into()),
+            159 => ("<image>".into(), id.into()),
+            _ => (format!("w{id}"), id.into()),
+        })
+        .collect();
+    let added = [(158, "<|endofchunk|>"), (159, "<image>")].map(|(id, content)| {
+        serde_json::json!({
+            "id": id, "content": content, "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false, "special": true,
+        })
+    });
+    let tokenizer = serde_json::json!({
+        "version": "1.0", "added_tokens": added,
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "w0"},
+    });
+    std::fs::write(ours.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    image::RgbImage::from_fn(40, 32, |x, y| image::Rgb([x as u8 * 6, y as u8 * 7, 90]))
+        .save(ours.join("a.png"))
+        .unwrap();
+
+    let writer = Writer::open(&Candle::new(), &ours).unwrap();
+    assert_eq!(writer.stops(), [158]);
+    let shot = Shot {
+        image: "a.png".into(),
+        ask: Ask::Class,
+        answer: "w7".into(),
+    };
+    let style = PromptStyle {
+        output: "w5 ".into(),
+        ..PromptStyle::open_flamingo()
+    };
+    let segments = style.few_shot(&[shot], "a.png", &Ask::Class);
+    let prompt = writer.prompt(&segments, &ours).unwrap();
+    assert_eq!(prompt.ids, [159, 5, 7, 158, 159, 5]);
+    let reading = writer.reading(&prompt).unwrap();
+    let answers = [vec![7], vec![9, 11]];
+    let seen = pollster::block_on(score(&reading, &prompt.ids, &answers)).unwrap();
+    // Without the pictures' sight the answers are not as likely.
+    let blind = [Segment::Text("w5 w7<|endofchunk|>w5".into())];
+    let prompt = writer.prompt(&blind, &ours).unwrap();
+    let reading = writer.reading(&prompt).unwrap();
+    let unseen = pollster::block_on(score(&reading, &prompt.ids, &answers)).unwrap();
+    assert!((seen[0].sum - unseen[0].sum).abs() > 1e-3);
+    // A mark in the words without a picture.
+    let stray = [Segment::Text("w5 <image> w7".into())];
+    let prompt = writer.prompt(&stray, &ours).unwrap();
+    assert!(writer.reading(&prompt).is_err());
 }
 
 #[test]
