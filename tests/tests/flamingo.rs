@@ -275,6 +275,39 @@ fn a_prompt_goes_with_its_pictures<B: Backend>(backend: &B) {
     assert!(scores[0].sum < 0.0 && scores[0].sum.is_finite());
 }
 
+/// What a token costs, once the first ones have made what is needed.
+#[test]
+fn a_token_takes_one_submit_and_makes_no_object_on_the_gpu() {
+    let Some(gpu) = gpu() else { return };
+    let Some(reference) = reference(&gpu) else {
+        return;
+    };
+    let flamingo = &reference.flamingo;
+    let media = flamingo.media(&reference.visual(), 1).unwrap();
+    let reader = Illustrated::new(flamingo, &media, &reference.prompt).unwrap();
+    let options = Options {
+        max_new_tokens: 12,
+        method: Method::Greedy,
+        repetition_penalty: 1.0,
+        stop_tokens: Vec::new(),
+    };
+    let mut counters = Vec::new();
+    let written = generate(&reader, &reference.prompt, &options, |token| {
+        if token.is_some() {
+            counters.push(gpu.counters());
+        }
+        ControlFlow::Continue(())
+    });
+    pollster::block_on(written).unwrap();
+    for pair in counters[3..].windows(2) {
+        assert_eq!(pair[1].submits - pair[0].submits, 1);
+        assert_eq!(pair[1].objects - pair[0].objects, 0);
+        // A block takes 9 and a gated layer 9; here are 4 and 2 of them, and
+        // token and position, their sum, the last norm and the head.
+        assert_eq!(pair[1].dispatches - pair[0].dispatches, 4 * 9 + 2 * 9 + 5);
+    }
+}
+
 /// Names and shapes as the checkpoints' listings have them, and millions of
 /// numbers in each part.
 #[test]

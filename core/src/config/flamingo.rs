@@ -69,7 +69,9 @@ pub enum Gate {
 /// The gated cross-attention layers (§2.2).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct XattnConfig {
-    /// The blocks of the language model that have one before them.
+    /// The blocks of the language model that have one before them. Grafting
+    /// (Table 3, iv) is a language model with new blocks at its end, and layers
+    /// before those alone.
     pub layers: Vec<usize>,
     /// Attention heads.
     pub heads: usize,

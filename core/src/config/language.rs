@@ -161,6 +161,10 @@ impl LmConfig {
             )));
         }
         match self.positions {
+            Positions::Rotary { .. } if self.qk_norm => Err(Error::Config(
+                "rotary positions and normalised queries and keys go together in no known model"
+                    .into(),
+            )),
             Positions::Rotary { dims, .. } if dims % 2 != 0 || dims > self.head_dim() => {
                 Err(Error::Config(format!(
                     "rotary positions turn an even number of up to {} columns, got {dims}",

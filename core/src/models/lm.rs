@@ -230,8 +230,10 @@ impl<B: Backend> Attention<B> {
                 step: pass.step,
                 interleaved,
             };
-            q = (q.0.band(q.1, width)?.rotary(table, self.heads, turn)?, 0);
-            k = (k.0.band(k.1, width)?.rotary(table, self.heads, turn)?, 0);
+            // Both at once: the heads of k follow those of q.
+            let both = qkv.band(0, 2 * width)?;
+            let turned = both.rotary(table, 2 * self.heads, turn)?;
+            (q, k) = ((turned.clone(), 0), (turned, width));
         }
         let alibi = match self.positions {
             Positions::Alibi { max_bias } => Some(max_bias),

@@ -170,9 +170,11 @@ async fn last_logits<B: Backend, D: Decoder<B>>(
 ) -> Result<Vec<f32>> {
     let lm = decoder.lm();
     let pass = Pass::next(lm.backend(), cache, ids.len())?;
-    let x = decoder.forward(ids, &pass, Some(cache))?;
-    let last: Tensor<B> = x.narrow(ids.len() - 1, 1)?;
-    lm.logits(&last)?.read().await
+    let mut x: Tensor<B> = decoder.forward(ids, &pass, Some(cache))?;
+    if ids.len() > 1 {
+        x = x.narrow(ids.len() - 1, 1)?;
+    }
+    lm.logits(&x)?.read().await
 }
 
 fn penalize(logits: &mut [f32], text: &[u32], penalty: f32) {

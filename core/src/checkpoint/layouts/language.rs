@@ -409,8 +409,8 @@ struct Opt {
     activation_function: String,
     #[serde(default = "yes")]
     do_layer_norm_before: bool,
-    #[serde(default)]
-    _remove_final_layer_norm: bool,
+    #[serde(default, rename = "_remove_final_layer_norm")]
+    remove_final_layer_norm: bool,
     #[serde(default = "yes")]
     enable_bias: bool,
     #[serde(default = "yes")]
@@ -445,7 +445,7 @@ fn opt(value: Value) -> Result<LmConfig> {
         } else {
             Residual::PostNorm
         },
-        final_norm: opt.do_layer_norm_before && !opt._remove_final_layer_norm,
+        final_norm: opt.do_layer_norm_before && !opt.remove_final_layer_norm,
         qk_norm: false,
         positions: Positions::Learned { offset: 2 },
         bias: true,
