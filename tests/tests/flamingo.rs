@@ -275,6 +275,69 @@ fn a_prompt_goes_with_its_pictures<B: Backend>(backend: &B) {
     assert!(scores[0].sum < 0.0 && scores[0].sum.is_finite());
 }
 
+/// Two texts with pictures of their own, one filled up on the left, give
+/// together what each gives alone; the text goes in by parts, with a cache.
+fn a_batch_agrees<B: Backend>(backend: &B) {
+    let Some(reference) = reference(backend) else {
+        return;
+    };
+    let flamingo = &reference.flamingo;
+    let visual = reference.visual();
+    let (tokens, width) = (visual.shape()[1], visual.shape()[2]);
+    let pictures = |order: [usize; 4]| {
+        let rows = order.iter().flat_map(|&i| i * tokens..(i + 1) * tokens);
+        let ids: Vec<u32> = rows.map(|row| row as u32).collect();
+        let picked = visual.gather(&ids).unwrap();
+        picked.reshape(&[4, tokens, width]).unwrap()
+    };
+    let texts: [&[u32]; 2] = [&[2, 159, 5, 6, 159, 7, 8, 9], &[159, 11, 159, 12, 13]];
+    let media = flamingo.media(&pictures([0, 1, 2, 0]), 2).unwrap();
+    let padding = [0, 3];
+    let mut rows: Vec<Vec<u32>> = Vec::new();
+    for (text, padding) in texts.iter().zip(padding) {
+        rows.push([vec![1; padding], text.to_vec()].concat());
+    }
+    let mut cache = flamingo.lm().cache(10, &padding).unwrap();
+    let mut together = vec![Vec::new(); 2];
+    for columns in [0..5, 5..7, 7..8] {
+        let pass = Pass::next(backend, &cache, columns.len()).unwrap();
+        let part = |row: &Vec<u32>| row[columns.clone()].to_vec();
+        let ids: Vec<u32> = rows.iter().flat_map(part).collect();
+        let seen = |row: &Vec<u32>| flamingo.image_numbers(row)[columns.clone()].to_vec();
+        let images: Vec<u32> = rows.iter().flat_map(seen).collect();
+        let x = flamingo.forward(&ids, &images, &pass, &media, Some(&mut cache));
+        let logits = read(&flamingo.lm().logits(&x.unwrap()).unwrap());
+        let each = logits.chunks_exact(160 * columns.len());
+        together
+            .iter_mut()
+            .zip(each)
+            .for_each(|(all, part)| all.extend(part));
+    }
+    for (i, order) in [[0, 1, 2, 0], [2, 0, 0, 1]].into_iter().enumerate() {
+        let two = pictures(order).reshape(&[1, 4 * tokens, width]).unwrap();
+        let two = two.narrow(0, 2 * tokens).unwrap();
+        let media = flamingo.media(&two.reshape(&[2, tokens, width]).unwrap(), 1);
+        let pass = Pass::whole(backend, texts[i].len(), &[0]).unwrap();
+        let images = flamingo.image_numbers(texts[i]);
+        let x = flamingo.forward(texts[i], &images, &pass, &media.unwrap(), None);
+        let alone = read(&flamingo.lm().logits(&x.unwrap()).unwrap());
+        let error = max_error(&together[i][160 * padding[i]..], &alone);
+        assert!(error < 1e-3, "text {i} is off by {error}");
+    }
+}
+
+#[test]
+fn a_batch_agrees_on_the_cpu() {
+    a_batch_agrees(&Candle::new());
+}
+
+#[test]
+fn a_batch_agrees_on_the_gpu() {
+    if let Some(gpu) = gpu() {
+        a_batch_agrees(&gpu);
+    }
+}
+
 /// What a token costs, once the first ones have made what is needed.
 #[test]
 fn a_token_takes_one_submit_and_makes_no_object_on_the_gpu() {
