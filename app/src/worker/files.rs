@@ -144,7 +144,7 @@ impl ModelFiles {
         if index.is_none() {
             // Of several forms of one model, one is enough.
             let place = |name: &&str| weights.iter().position(|(file, _)| file == name);
-            let plain = WEIGHTS.iter().find_map(|name| place(name));
+            let plain = WEIGHTS.iter().find_map(place);
             if let Some(plain) = plain {
                 weights.swap(0, plain);
             }

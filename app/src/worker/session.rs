@@ -20,8 +20,8 @@ use super::now;
 use crate::protocol::{Device, Loaded, Scores};
 
 enum Model {
-    Cpu(Classifier<Candle>),
-    Gpu(Classifier<Gpu>),
+    Cpu(Box<Classifier<Candle>>),
+    Gpu(Box<Classifier<Gpu>>),
 }
 
 /// A model, ready, and the labels it scores against.
@@ -88,10 +88,10 @@ impl Session {
                 let info = gpu.info();
                 let slow = if info.software { ", in software" } else { "" };
                 let device = format!("WebGPU · {}{slow}", info.name);
-                (Model::Gpu(classifier(&gpu, files)?), true, device)
+                (Model::Gpu(Box::new(classifier(&gpu, files)?)), true, device)
             }
             None => {
-                let model = Model::Cpu(classifier(&Candle::new(), files)?);
+                let model = Model::Cpu(Box::new(classifier(&Candle::new(), files)?));
                 (model, false, "CPU · WebAssembly SIMD".to_owned())
             }
         };
