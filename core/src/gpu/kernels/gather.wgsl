@@ -41,7 +41,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     out[i] = f32(code) * half_of(scales[block / 2u], block % 2u == 1u);
   } else if WEIGHT == Q4_0 {
     let word = table[start + col / 32u * 4u + col % 16u / 4u];
-    let code = word >> (col % 4u * 8u + col % 32u / 16u * 4u) & 15u;
+    let code = (word >> (col % 4u * 8u + col % 32u / 16u * 4u)) & 15u;
     out[i] = (f32(code) - 8.0) * half_of(scales[block / 2u], block % 2u == 1u);
   } else {
     out[i] = bitcast<f32>(table[start + col]);
