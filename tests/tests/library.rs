@@ -18,14 +18,15 @@ use xtask::serve::Server;
 /// One browser at a time: two cores are soon busy.
 static TURN: Mutex<()> = Mutex::const_new(());
 
-/// A model of some 13 MB, in transformers' layout.
+/// A model of some 13 MB, in transformers' layout, with room for the tokens of
+/// the page's own tokenizer.
 const SMALL: Sizes = Sizes {
     embed: 32,
     image: 32,
     patch: 8,
     vision: [256, 4, 4],
     text: [64, 2, 2],
-    vocabulary: [844, 32],
+    vocabulary: [1024, 32],
 };
 
 /// The files of a repository, as transformers publishes them.
