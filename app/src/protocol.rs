@@ -2,6 +2,7 @@
 //! JavaScript object, beside at most one payload that is not copied: a `Blob`
 //! or a list of `File`s.
 
+pub use plume_core::tasks::verify::Finding;
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::JsValue;
 
@@ -76,7 +77,9 @@ pub enum Command {
         /// Which one.
         id: String,
     },
-    /// Run every operation on the device of now against its reference.
+    /// Run every operation on the device of now against its reference, and
+    /// hold the model against what is known of it. The payload is the picture
+    /// that [`Loaded::published`] names, where it is there.
     Check,
     /// Score against these labels from now on, and all pictures so far again.
     Labels {
@@ -126,6 +129,8 @@ pub struct Loaded {
     /// Where each label has a probability of its own (SigLIP), the cosine at
     /// which it is one half; nothing where the labels share 100 %.
     pub even: Option<f32>,
+    /// Name of a picture for which numbers are published.
+    pub published: Option<String>,
     /// Milliseconds it took.
     pub milliseconds: f64,
     /// Bytes of WebAssembly memory after it: memory never shrinks, so this is
@@ -243,6 +248,19 @@ pub struct Scores {
     pub probability: Vec<f32>,
 }
 
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+pub struct Checked {
+    /// Operations that were compared.
+    pub cases: usize,
+    /// Those that computed something else than the reference.
+    pub failed: Vec<String>,
+    /// What is known of the model, expected beside found.
+    pub findings: Vec<Finding>,
+    /// What could not be looked at, and why.
+    pub notes: Vec<String>,
+}
+
 /// From the worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Event {
@@ -323,12 +341,7 @@ pub enum Event {
         message: String,
     },
     /// Outcome of `Check`.
-    Checked {
-        /// Operations that were compared.
-        cases: usize,
-        /// Those that computed something else than the reference.
-        failed: Vec<String>,
-    },
+    Checked(Checked),
     /// Outcome of the self-test or the measurement, as JSON.
     Report {
         /// The JSON.

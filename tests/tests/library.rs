@@ -608,7 +608,9 @@ async fn a_device_that_computes_wrongly_is_left() {
         return t.includes('give what their references give') ? t : null";
     println!("{}", browser.until(right).await.unwrap());
 
-    let event: Value = json!({ "Checked": { "cases": 80, "failed": ["linear 17 × 64"] } });
+    let event: Value = json!({ "Checked": {
+        "cases": 80, "failed": ["linear 17 × 64"], "findings": [], "notes": [],
+    } });
     let speak =
         "window.theWorker.onmessage(new MessageEvent('message', { data: [arguments[0], null] }))";
     browser.script(speak, vec![event]).await.unwrap();

@@ -13,7 +13,8 @@ use web_sys::{Blob, File, MessageEvent, Worker};
 use super::store::{CLIP_THRESHOLD, Check, DEMO_THRESHOLD, Model, Picture, Status, Store, ranked};
 use super::web::{query, window};
 use crate::protocol::{
-    Command, Device, Event, Library, Loaded, PictureId, Place, RequestId, Which, pack, unpack,
+    Checked, Command, Device, Event, Library, Loaded, PictureId, Place, RequestId, Which, pack,
+    unpack,
 };
 
 /// A model, and its files where it is the person's own.
@@ -283,7 +284,7 @@ fn receive(store: Store, event: Event) {
         }
         Event::Place { id, place } => placed(store, id, place),
         Event::LibraryFailed { message } => store.library_error.set(Some(message)),
-        Event::Checked { cases, failed } => checked(store, cases, &failed),
+        Event::Checked(found) => checked(store, found),
     }
 }
 
@@ -317,7 +318,10 @@ fn announce(store: Store, text: String) {
 fn loaded_one(store: Store, loaded: Loaded) {
     CLIENT.with_borrow(|client| remember(&client.model.which));
     // That a device computes wrongly is still true on the one that takes over.
-    if !matches!(store.check.get_untracked(), Check::Wrong(_)) {
+    if !matches!(
+        store.check.get_untracked(),
+        Check::Done { right: false, .. }
+    ) {
         store.check.set(Check::Not);
     }
     store
@@ -528,31 +532,74 @@ fn placed(store: Store, id: String, place: Place) {
     });
 }
 
-/// Compares every operation of the device of now with its reference.
+/// Compares every operation of the device of now with its reference, and the
+/// model with what is known of it.
 pub(super) fn check(store: Store) {
+    let published = match store.model.get_untracked() {
+        Model::Ready(loaded) => loaded.published,
+        _ => None,
+    };
     store.check.set(Check::Running);
-    send(&Command::Check, &JsValue::NULL);
+    let pictures = store.pictures.get_untracked();
+    let picture = pictures
+        .iter()
+        .find(|p| Some(&p.name) == published.as_ref());
+    let blob = picture
+        .and_then(|picture| CLIENT.with_borrow(|client| client.blobs.get(&picture.id).cloned()));
+    send(&Command::Check, &blob.map_or(JsValue::NULL, Into::into));
+}
+
+/// What is not as it should be, in words.
+fn wrong(checked: &Checked) -> Option<String> {
+    let Checked { cases, failed, .. } = checked;
+    if let Some(first) = failed.first() {
+        let wrong = failed.len();
+        return Some(format!(
+            "This device computes {wrong} of {cases} operations wrongly ({first})."
+        ));
+    }
+    let mut wrong = checked.findings.iter().filter(|finding| !finding.passed());
+    let first = wrong.next()?;
+    Some(format!(
+        "{} of {} known numbers are others here ({}: {:.4}, not {:.4}). Either this device computes wrongly or these are other weights.",
+        wrong.count() + 1,
+        checked.findings.len(),
+        first.what,
+        first.found,
+        first.expected
+    ))
 }
 
 /// A graphics processor that computes wrongly is left before it misleads.
-fn checked(store: Store, cases: usize, failed: &[String]) {
-    let Some(first) = failed.first() else {
-        store.check.set(Check::Right(cases));
-        return;
+fn checked(store: Store, checked: Checked) {
+    let loaded = match store.model.get_untracked() {
+        Model::Ready(loaded) => Some(loaded),
+        _ => None,
     };
-    let gpu = matches!(store.model.get_untracked(), Model::Ready(loaded) if loaded.gpu);
-    let way_on = if gpu {
-        "The CPU computes from now on."
-    } else {
-        "Do not trust its numbers: try another browser, and please report this."
-    };
-    let message = format!(
-        "This device computes {} of {cases} operations wrongly ({first}). {way_on}",
-        failed.len()
+    let gpu = loaded.as_ref().is_some_and(|loaded| loaded.gpu);
+    let of = loaded.map_or_else(String::new, |l| format!("{}, {}", l.name, l.device));
+    let wrong = wrong(&checked).map(|what| {
+        let way_on = if gpu {
+            "The CPU computes from now on: check again there."
+        } else {
+            "Do not trust its numbers: try another browser, and please report this."
+        };
+        format!("{what} {way_on}")
+    });
+    let right = format!(
+        "{} operations computed here give what their references give.",
+        checked.cases
     );
-    store.check.set(Check::Wrong(message.clone()));
-    store.error.set(Some(message));
-    if gpu {
-        choose(store, Device::Cpu);
+    store.check.set(Check::Done {
+        right: wrong.is_none(),
+        said: wrong.clone().unwrap_or(right),
+        of,
+        checked,
+    });
+    if let Some(message) = wrong {
+        store.error.set(Some(message));
+        if gpu {
+            choose(store, Device::Cpu);
+        }
     }
 }

@@ -6,6 +6,7 @@ use wasm_bindgen::JsCast;
 use web_sys::HtmlElement;
 
 use super::client;
+use super::findings::Findings;
 use super::intake::take;
 use super::offer::{OfferItem, megabytes};
 use super::store::{Check, Model, store};
@@ -101,10 +102,7 @@ fn Now() -> impl IntoView {
     let outcome = move || match store.check.get() {
         Check::Not => String::new(),
         Check::Running => "Comparing every operation with its reference…".to_owned(),
-        Check::Right(cases) => {
-            format!("{cases} operations computed here give what their references give.")
-        }
-        Check::Wrong(message) => message,
+        Check::Done { said, .. } => said,
     };
     view! {
         <section class="now" data-memory=memory>
@@ -122,6 +120,7 @@ fn Now() -> impl IntoView {
                 </Show>
                 <span class="hint" id="check-outcome" role="status">{outcome}</span>
             </div>
+            <Findings/>
         </section>
     }
 }

@@ -5,6 +5,7 @@ mod camera;
 mod card;
 mod client;
 mod export;
+mod findings;
 mod header;
 mod intake;
 mod labels;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use leptos::prelude::*;
 
-use crate::protocol::{Device, Loaded, Offer, PictureId, Place, Scores, Storage, Timings};
+use crate::protocol::{Checked, Device, Loaded, Offer, PictureId, Place, Scores, Storage, Timings};
 
 /// How far a picture is.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,9 +50,15 @@ pub(super) enum Model {
 pub(super) enum Check {
     Not,
     Running,
-    /// As many operations were compared.
-    Right(usize),
-    Wrong(String),
+    Done {
+        /// All is as it should be.
+        right: bool,
+        /// The outcome in words.
+        said: String,
+        /// The model, and what computed.
+        of: String,
+        checked: Checked,
+    },
 }
 
 /// How many pictures are shown.

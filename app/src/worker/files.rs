@@ -97,6 +97,7 @@ pub(super) struct ModelFiles {
     pub(super) demo: bool,
     companions: Companions,
     tokenizer: Option<String>,
+    golden: Option<String>,
     /// Says which tensor is where, if weights are in several files.
     index: Option<String>,
     weights: Vec<(String, Box<dyn Bytes>)>,
@@ -108,6 +109,8 @@ pub(super) struct Opened {
     pub(super) config: ClipConfig,
     pub(super) tokenizer: String,
     pub(super) preprocess: Preprocess,
+    /// Embeddings that were recorded of it.
+    pub(super) golden: Option<String>,
 }
 
 type Result<T, E = String> = std::result::Result<T, E>;
@@ -141,6 +144,7 @@ impl ModelFiles {
             config: take("config.json"),
         };
         let tokenizer = take("tokenizer.json");
+        let golden = take("golden.json");
         if index.is_none() {
             // Of several forms of one model, one is enough.
             let place = |name: &&str| weights.iter().position(|(file, _)| file == name);
@@ -172,6 +176,7 @@ impl ModelFiles {
             demo: false,
             companions,
             tokenizer,
+            golden,
             index,
             weights,
         })
@@ -214,6 +219,7 @@ impl ModelFiles {
             tokenizer: tokenizer.ok_or_else(lacks)?,
             config,
             preprocess,
+            golden: self.golden,
             checkpoint,
         })
     }
@@ -260,6 +266,7 @@ impl ModelFiles {
             "config.json",
             "tokenizer.json",
             "preprocessor_config.json",
+            "golden.json",
         ];
         let mut files = Vec::new();
         for name in names {

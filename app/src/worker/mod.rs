@@ -1,5 +1,6 @@
 //! The worker: an inbox, one job at a time, and cancelling between jobs.
 
+mod check;
 mod decode;
 mod files;
 mod kind;
@@ -16,7 +17,7 @@ use wasm_bindgen_futures::spawn_local;
 use web_sys::{Blob, DedicatedWorkerGlobalScope, MessageEvent};
 
 use crate::protocol::{
-    Command, Device, Event, Loaded, PictureId, Scores, Timings, Which, pack, unpack,
+    Checked, Command, Device, Event, Loaded, PictureId, Scores, Timings, Which, pack, unpack,
 };
 use files::ModelFiles;
 use library::Library;
@@ -150,7 +151,7 @@ async fn work(shared: Shared) {
             Command::Forget { id } => {
                 shared.borrow_mut().pictures.remove(&id);
             }
-            Command::Check => check(&shared).await,
+            Command::Check => check(&shared, payload).await,
             Command::SelfTest => report(session::self_test().await),
             Command::Bench { demo, device } => report(session::bench(demo, device).await),
             // Done as they come.
@@ -194,20 +195,22 @@ async fn load(
     Ok(loaded)
 }
 
-/// Runs every operation on the device of the session.
-async fn check(shared: &Shared) {
-    let Some(session) = take(shared) else {
+/// Checks the session's device and model. A picture that cannot be read is
+/// left out: its card says why.
+async fn check(shared: &Shared, payload: JsValue) {
+    let Some(mut session) = take(shared) else {
         return;
     };
-    let outcome = session.check().await;
+    let picture = match payload.dyn_ref::<Blob>() {
+        Some(blob) => decode::decode(blob).await.ok(),
+        None => None,
+    };
+    let outcome = session.check(picture.as_ref()).await;
     put_back(shared, session, outcome.as_ref().err());
-    match outcome {
-        Ok((cases, failed)) => post(&Event::Checked { cases, failed }),
-        Err(error) => post(&Event::Checked {
-            cases: 0,
-            failed: vec![error.to_string()],
-        }),
-    }
+    post(&Event::Checked(outcome.unwrap_or_else(|error| Checked {
+        failed: vec![error.to_string()],
+        ..Checked::default()
+    })));
 }
 
 /// Takes the session out for the time of a job, so that nothing is borrowed

@@ -8,16 +8,18 @@ use plume_core::config::{ClipConfig, Scoring};
 use plume_core::contract::Outcome;
 use plume_core::cpu::Candle;
 use plume_core::gpu::Gpu;
-use plume_core::image::Preprocess;
+use plume_core::image::{Preprocess, Rgb8};
 use plume_core::models::clip::Clip;
 use plume_core::tasks::classify::{Classifier, Labels};
+use plume_core::tasks::verify::Published;
 use plume_core::tokens::Tokenizer;
 use serde_json::{Value, json};
 use wasm_bindgen::JsCast;
 
+use super::check::Known;
 use super::files::{ModelFiles, Opened};
 use super::now;
-use crate::protocol::{Device, Loaded, Scores};
+use crate::protocol::{Checked, Device, Loaded, Scores};
 
 enum Model {
     Cpu(Box<Classifier<Candle>>),
@@ -29,6 +31,7 @@ pub(super) struct Session {
     model: Model,
     preprocess: Preprocess,
     labels: Labels,
+    known: Known,
 }
 
 /// Calls the same method on whichever device there is.
@@ -59,13 +62,14 @@ async fn choose(device: Device) -> (Option<Gpu>, Option<String>) {
     }
 }
 
-fn classifier<B: Backend>(backend: &B, files: ModelFiles) -> Result<Classifier<B>, Error> {
+fn classifier<B: Backend>(backend: &B, files: Opened) -> Result<Classifier<B>, Error> {
     let Opened {
         checkpoint,
         config,
         tokenizer,
         preprocess,
-    } = files.open()?;
+        ..
+    } = files;
     let context = config.text()?.context;
     let tokenizer = Tokenizer::from_json(tokenizer.as_bytes(), context)?;
     let clip = Clip::load(backend, &config, &checkpoint)?;
@@ -82,6 +86,9 @@ impl Session {
     pub(super) async fn load(device: Device, files: ModelFiles) -> Result<(Self, Loaded), Error> {
         let start = now();
         let (name, demo) = (files.name.clone(), files.demo);
+        let files = files.open()?;
+        let known = Known::of(&files);
+        let published = Published::about(&files.config).map(|about| about.file.to_owned());
         let (chosen, note) = choose(device).await;
         let (model, gpu, device) = match chosen {
             Some(gpu) => {
@@ -105,6 +112,7 @@ impl Session {
             note,
             image_size: preprocess.size(),
             even,
+            published,
             milliseconds: now() - start,
             memory: f64::from(memory()),
         };
@@ -113,6 +121,7 @@ impl Session {
             model,
             preprocess,
             labels,
+            known,
         };
         Ok((session, loaded))
     }
@@ -151,16 +160,23 @@ impl Session {
         }
     }
 
-    /// Every operation on this session's device against its reference: how
-    /// many cases there were, and those that failed.
-    pub(super) async fn check(&self) -> Result<(usize, Vec<String>), Error> {
+    /// Every operation on this session's device against its reference, and the
+    /// model against what is known of it: the picture is the one that something
+    /// is published about.
+    pub(super) async fn check(&mut self, picture: Option<&Rgb8>) -> Result<Checked, Error> {
         let outcomes = match &self.model {
             Model::Cpu(_) => plume_core::contract::run(&Candle::new(), true).await?,
             Model::Gpu(_) => plume_core::contract::run(&Gpu::new().await?, true).await?,
         };
         let failed = outcomes.iter().filter(|outcome| !outcome.passed());
         let failed = failed.map(|outcome| outcome.name.clone()).collect();
-        Ok((outcomes.len(), failed))
+        let (findings, notes) = on!(&mut self.model, c => self.known.check(c, picture).await)?;
+        Ok(Checked {
+            cases: outcomes.len(),
+            failed,
+            findings,
+            notes,
+        })
     }
 }
 

@@ -2,11 +2,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use plume_core::backend::Backend;
-use plume_core::checkpoint::Checkpoint;
 use plume_core::contract;
 use plume_core::cpu::Candle;
 use plume_core::gpu::Gpu;
-use plume_core::tasks::verify::{Finding, Golden, Published};
+use plume_core::tasks::verify::{Finding, Golden, Published, tolerance};
 
 use super::{Device, print};
 use crate::model::ModelFiles;
@@ -42,19 +41,6 @@ pub struct Verify {
     /// Compare with embeddings that were written by --record.
     #[arg(long, value_name = "FILE.json", conflicts_with = "record")]
     against: Option<PathBuf>,
-}
-
-/// How far from 1 a cosine may be, by how the coarsest weights are stored:
-/// what their rounding costs.
-fn tolerance(checkpoint: &Checkpoint) -> f32 {
-    let file = checkpoint.file();
-    let stored = file.names().filter_map(|name| file.stored(name));
-    stored.fold(1e-5, |most, stored| match stored.dtype.as_str() {
-        "Q4_0" => most.max(2e-2),
-        "Q8_0" => most.max(1e-3),
-        "F16" | "BF16" => most.max(1e-4),
-        _ => most,
-    })
 }
 
 impl Verify {

@@ -45,6 +45,7 @@ const COMPANIONS: &[&str] = &[
     "open_clip_config.json",
     "tokenizer.json",
     "preprocessor_config.json",
+    "golden.json",
 ];
 
 /// Finds out what to download: the first source that answers is taken.

@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::backend::Backend;
+use crate::checkpoint::Checkpoint;
 use crate::config::ClipConfig;
 use crate::image::Rgb8;
 use crate::tasks::classify::Classifier;
 
 /// One thing that was looked at.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     /// What.
     pub what: String,
@@ -20,6 +21,9 @@ pub struct Finding {
     pub expected: f32,
     /// What it is.
     pub found: f32,
+    /// Largest difference of a number behind the two; infinite where one side
+    /// has none.
+    pub difference: f32,
     /// How far it may be off.
     pub tolerance: f32,
 }
@@ -31,6 +35,19 @@ impl Finding {
     }
 }
 
+/// How far from 1 a cosine may be, by how the coarsest weights are stored:
+/// what their rounding costs.
+pub fn tolerance(checkpoint: &Checkpoint) -> f32 {
+    let file = checkpoint.file();
+    let stored = file.names().filter_map(|name| file.stored(name));
+    stored.fold(1e-5, |most, stored| match stored.dtype.as_str() {
+        "Q4_0" => most.max(2e-2),
+        "Q8_0" => most.max(1e-3),
+        "F16" | "BF16" => most.max(1e-4),
+        _ => most,
+    })
+}
+
 /// What is published about a checkpoint: probabilities for one picture.
 #[derive(Clone, Copy, Debug)]
 pub struct Published {
@@ -38,6 +55,8 @@ pub struct Published {
     pub model: &'static str,
     /// The picture, which the person points to.
     pub picture: &'static str,
+    /// The name of its file.
+    pub file: &'static str,
     /// The labels, taken as they are.
     pub texts: &'static [&'static str],
     /// Their probabilities.
@@ -49,6 +68,7 @@ pub struct Published {
 pub const DIAGRAM: Published = Published {
     model: "OpenAI's ViT-B/32",
     picture: "CLIP.png of the repository openai/CLIP",
+    file: "CLIP.png",
     texts: &["a diagram", "a dog", "a cat"],
     probabilities: &[0.992_793_7, 0.004_210_68, 0.002_995_72],
 };
@@ -83,6 +103,7 @@ impl Published {
                 what: format!("probability of \"{text}\""),
                 expected,
                 found,
+                difference: (found - expected).abs(),
                 tolerance: DIAGRAM_TOLERANCE,
             })
             .collect())
@@ -169,10 +190,11 @@ impl Golden {
                 let pairs = a.iter().zip(b);
                 pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
             };
-            if a.len() != b.len() {
-                return 0.0;
-            }
             (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()) as f32
+        };
+        let difference = |a: &[f32], b: &[f32]| -> f32 {
+            let pairs = a.iter().zip(b);
+            pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
         };
         let sides = [
             ("picture", &self.pictures, &found.pictures),
@@ -181,11 +203,12 @@ impl Golden {
         let mut findings = Vec::new();
         for (kind, expected, found) in sides {
             for (name, expected) in expected {
-                let found = found.get(name).map_or(0.0, |found| cosine(expected, found));
+                let found = found.get(name).filter(|row| row.len() == expected.len());
                 findings.push(Finding {
                     what: format!("cosine of the {kind} \"{name}\""),
                     expected: 1.0,
-                    found,
+                    found: found.map_or(0.0, |found| cosine(expected, found)),
+                    difference: found.map_or(f32::INFINITY, |found| difference(expected, found)),
                     tolerance,
                 });
             }
@@ -213,6 +236,12 @@ mod tests {
         assert_eq!(passed(&golden(0.1)), [false, true]);
         assert_eq!(passed(&golden(f32::NAN)), [false, true]);
         assert_eq!(passed(&Golden::default()), [false, false]);
+        let differences = |found: &Golden| -> Vec<f32> {
+            let findings = golden(0.0).compare(found, 1e-3);
+            findings.iter().map(|finding| finding.difference).collect()
+        };
+        assert_eq!(differences(&golden(-0.1)), [0.1, 0.0]);
+        assert_eq!(differences(&Golden::default()), [f32::INFINITY; 2]);
     }
 
     #[test]
