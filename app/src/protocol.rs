@@ -2,6 +2,8 @@
 //! JavaScript object, beside at most one payload that is not copied: a `Blob`
 //! or a list of `File`s.
 
+pub mod chat;
+
 pub use plume_core::tasks::verify::Finding;
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::JsValue;
@@ -100,6 +102,8 @@ pub enum Command {
     },
     /// Leave the pictures that wait.
     Cancel,
+    /// About the chat.
+    Chat(chat::Wish),
     /// Run every operation against its reference on both devices.
     SelfTest,
     /// Measure.
@@ -340,6 +344,8 @@ pub enum Event {
         /// Why, and what to do.
         message: String,
     },
+    /// About the chat.
+    Chat(chat::News),
     /// Outcome of `Check`.
     Checked(Checked),
     /// Outcome of the self-test or the measurement, as JSON.

@@ -1,5 +1,6 @@
 //! The worker: an inbox, one job at a time, and cancelling between jobs.
 
+mod chat;
 mod check;
 mod decode;
 mod files;
@@ -151,6 +152,7 @@ async fn work(shared: Shared) {
             Command::Forget { id } => {
                 shared.borrow_mut().pictures.remove(&id);
             }
+            Command::Chat(wish) => chat::meet(wish, &payload),
             Command::Check => check(&shared, payload).await,
             Command::SelfTest => report(session::self_test().await),
             Command::Bench { demo, device } => report(session::bench(demo, device).await),
