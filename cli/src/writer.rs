@@ -71,7 +71,7 @@ impl<B: Backend> Writer<B> {
                 Some(style) => serde_json::from_value(style.clone())?,
                 None => PromptStyle::open_flamingo(),
             };
-            let size = config.vision.image_size;
+            let size = config.vision.image_size();
             let preprocess = match read("preprocessor_config.json") {
                 Ok(json) => Preprocess::from_json(&json, size)?,
                 Err(_) => Preprocess::clip(size, Family::OpenClip),
@@ -117,9 +117,10 @@ impl<B: Backend> Writer<B> {
                 for segment in segments {
                     match segment {
                         Segment::Text(words) => text.push_str(words),
-                        Segment::Image(name) => bail!(
-                            "the prompt shows {name}, but this is a language model that does not \
-                             see: take a Flamingo"
+                        Segment::Image(_) | Segment::Video(_) => bail!(
+                            "the prompt shows {}, but this is a language model that does not see: \
+                             take a Flamingo",
+                            segment.pictures().unwrap_or_default().join(", ")
                         ),
                     }
                 }
@@ -131,16 +132,17 @@ impl<B: Backend> Writer<B> {
                     preprocess,
                     style,
                 } = seeing.as_ref();
-                let mut pixels = Vec::new();
-                for segment in segments {
-                    if let Segment::Image(name) = segment {
+                let (mut pixels, mut frames) = (Vec::new(), Vec::new());
+                for names in segments.iter().filter_map(Segment::pictures) {
+                    for name in names {
                         pixels.extend(preprocess.apply(&pictures::open(&folder.join(name))?));
                     }
+                    frames.push(names.len());
                 }
-                let media = if pixels.is_empty() {
+                let media = if frames.is_empty() {
                     flamingo.no_media()?
                 } else {
-                    flamingo.media(&flamingo.see(&pixels)?, 1)?
+                    flamingo.media(&flamingo.see(&pixels, &frames)?, 1)?
                 };
                 (style.text(segments), Some(media))
             }

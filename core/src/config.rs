@@ -208,9 +208,37 @@ impl VisionConfig {
         }
     }
 
-    fn check(&self, embed_dim: usize) -> Result<()> {
+    /// Width of the features: of a transformer's tokens, of a ResNet's last
+    /// layer.
+    pub fn width(&self) -> usize {
         match self {
-            Self::Vit(vit) => vit.check(embed_dim),
+            Self::Vit(vit) => vit.transformer.width,
+            Self::ResNet(resnet) => resnet.features(),
+        }
+    }
+
+    /// Features of a picture, a class token included.
+    pub fn tokens(&self) -> usize {
+        match self {
+            Self::Vit(vit) => vit.tokens(),
+            Self::ResNet(resnet) => resnet.grid() * resnet.grid(),
+        }
+    }
+
+    /// Whether the first of the features is that of a class token.
+    pub fn class_token(&self) -> bool {
+        matches!(self, Self::Vit(vit) if vit.pool == VisionPool::Class)
+    }
+
+    fn check(&self) -> Result<()> {
+        let (side, most) = (self.image_size(), 1 << 12);
+        if side == 0 || side > most {
+            return Err(Error::Config(format!(
+                "image_size should be 1 to {most}, got {side}"
+            )));
+        }
+        match self {
+            Self::Vit(vit) => vit.check(),
             Self::ResNet(resnet) => resnet.check(),
         }
     }
@@ -298,23 +326,15 @@ impl TransformerConfig {
 }
 
 impl VitConfig {
-    fn check(&self, embed_dim: usize) -> Result<()> {
+    fn check(&self) -> Result<()> {
         self.transformer.check("vision")?;
-        match self.pool {
-            VisionPool::Cells { side } if side == 0 || !self.grid().is_multiple_of(side) => {
-                return Err(Error::Config(format!(
-                    "{side} cells on a side do not divide a grid of {}",
-                    self.grid()
-                )));
-            }
-            VisionPool::Map if self.transformer.width != embed_dim => {
-                return Err(Error::Config(format!(
-                    "a vision tower that is pooled by attention should be as wide as embed_dim \
-                     {embed_dim}, got {}",
-                    self.transformer.width
-                )));
-            }
-            _ => {}
+        if let VisionPool::Cells { side } = self.pool
+            && (side == 0 || !self.grid().is_multiple_of(side))
+        {
+            return Err(Error::Config(format!(
+                "{side} cells on a side do not divide a grid of {}",
+                self.grid()
+            )));
         }
         match &self.stem {
             StemConfig::Patch { size, .. } if *size == 0 || *size > self.image_size => {
@@ -362,11 +382,9 @@ impl ClipConfig {
                 "expected an image tower, a text tower or both, got neither".into(),
             ));
         }
-        let side = self.vision.as_ref().map(VisionConfig::image_size);
         let text = self.text.as_ref();
         let bounded = [
             ("embed_dim", Some(self.embed_dim), 1 << 16),
-            ("image_size", side, 1 << 12),
             ("context", text.map(|text| text.context), 1 << 16),
             ("vocab_size", text.map(|text| text.vocab_size), 1 << 24),
         ];
@@ -380,7 +398,17 @@ impl ClipConfig {
             }
         }
         if let Some(vision) = &self.vision {
-            vision.check(self.embed_dim)?;
+            vision.check()?;
+            if let VisionConfig::Vit(vit) = vision
+                && vit.pool == VisionPool::Map
+                && vit.transformer.width != self.embed_dim
+            {
+                return Err(Error::Config(format!(
+                    "a vision tower that is pooled by attention should be as wide as embed_dim {}, \
+                     got {}",
+                    self.embed_dim, vit.transformer.width
+                )));
+            }
         }
         text.map_or(Ok(()), |text| text.transformer.check("text"))
     }

@@ -78,6 +78,11 @@ pub enum Error {
         "this model has no {0} tower: its files hold the other one alone; take a checkpoint with both"
     )]
     NoTower(&'static str),
+    /// An embedding of a tower that has no last layer.
+    #[error(
+        "this image tower was read for its features alone: load it with the width of its embeddings"
+    )]
+    FeaturesAlone,
     /// A checkpoint file that cannot be read.
     #[error("checkpoint: {0}")]
     Checkpoint(String),

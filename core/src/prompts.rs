@@ -3,14 +3,30 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A piece of a prompt. In JSON: `{"image": "a.jpg"}` or `{"text": "…"}`.
+/// A piece of a prompt. In JSON: `{"image": "a.jpg"}`, `{"video": ["1.jpg",
+/// "2.jpg"]}` or `{"text": "…"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Segment {
     /// A picture, by the name of its file or another that the caller knows.
     Image(String),
+    /// A video, as the pictures that were taken from it, in their order. It has
+    /// one mark, and as many visual tokens as a picture (Flamingo §2.1).
+    Video(Vec<String>),
     /// Text, special tokens included.
     Text(String),
+}
+
+impl Segment {
+    /// The pictures that are seen at this piece's mark: one, the frames of a
+    /// video, or no mark and none.
+    pub fn pictures(&self) -> Option<&[String]> {
+        match self {
+            Self::Image(name) => Some(std::slice::from_ref(name)),
+            Self::Video(frames) => Some(frames),
+            Self::Text(_) => None,
+        }
+    }
 }
 
 /// How a checkpoint writes prompts.
@@ -111,14 +127,14 @@ impl PromptStyle {
         }
     }
 
-    /// The text that a tokenizer is given; pictures are those of the segments,
-    /// in their order.
+    /// The text that a tokenizer is given; pictures and videos are those of the
+    /// segments, in their order.
     pub fn text(&self, segments: &[Segment]) -> String {
         let mut text = self.start.clone();
         let mut after_image = false;
         for segment in segments {
             match segment {
-                Segment::Image(_) => {
+                Segment::Image(_) | Segment::Video(_) => {
                     if !after_image {
                         text.push_str(&self.around_image);
                     }
@@ -265,6 +281,16 @@ mod tests {
             "<s><fake_token_around_image><image><fake_token_around_image><image>\
              <fake_token_around_image>two cats"
         );
+    }
+
+    #[test]
+    fn a_video_has_one_mark() {
+        let json = r#"[{"video": ["1.jpg", "2.jpg"]}, {"text": "Output:"}, {"image": "a.jpg"}]"#;
+        let segments: Vec<Segment> = serde_json::from_str(json).expect("segments");
+        let text = PromptStyle::open_flamingo().text(&segments);
+        assert_eq!(text, "<image>Output:<image>");
+        let pictures: Vec<_> = segments.iter().filter_map(Segment::pictures).collect();
+        assert_eq!(pictures, [&["1.jpg", "2.jpg"][..], &["a.jpg"]]);
     }
 
     #[test]

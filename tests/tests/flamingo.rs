@@ -15,7 +15,7 @@ use plume_core::config::flamingo::{
     FlamingoConfig, Gate, ResamplerConfig, ResamplerKind, VisionFeatures, XattnConfig,
 };
 use plume_core::config::language::{LmConfig, NormKind, Positions, Residual};
-use plume_core::config::{StemConfig, TransformerConfig, VisionPool, VitConfig};
+use plume_core::config::{StemConfig, TransformerConfig, VisionConfig, VisionPool, VitConfig};
 use plume_core::cpu::Candle;
 use plume_core::models::flamingo::{Flamingo, Illustrated};
 use plume_core::models::lm::Pass;
@@ -30,7 +30,7 @@ use safetensors::tensor::TensorView;
 /// The sizes of `config.json`, and what `factory.py` and `helpers.py` fix.
 fn config() -> FlamingoConfig {
     FlamingoConfig {
-        vision: VitConfig {
+        vision: VisionConfig::Vit(VitConfig {
             image_size: 32,
             stem: StemConfig::Patch {
                 size: 8,
@@ -46,8 +46,7 @@ fn config() -> FlamingoConfig {
             },
             pool: VisionPool::Class,
             ln_pre: true,
-        },
-        embed_dim: 32,
+        }),
         features: VisionFeatures {
             class_token: false,
             // The reference ran on open_clip 3.3, which normalises all tokens
@@ -197,6 +196,34 @@ fn what_it_sees_and_says_agrees<B: Backend>(backend: &B) {
     reference.equal("resampled", &read(&reference.visual()), 1e-4);
     let logits = reference.logits(&reference.prompt);
     reference.equal("logits", &logits, 1e-3);
+}
+
+/// A picture and a video of two frames, each with its own visual tokens.
+fn a_video_is_seen_as_one<B: Backend>(backend: &B) {
+    let Some(reference) = reference(backend) else {
+        return;
+    };
+    let flamingo = &reference.flamingo;
+    let pixels = read(&reference.pixels);
+    let seen = flamingo.see(&pixels, &[1, 2]).unwrap();
+    assert_eq!(seen.shape(), [2, 64, 64]);
+    let features = flamingo.features(&reference.pixels).unwrap();
+    let frames = |from: usize, count: usize| {
+        let places = features.shape()[1];
+        let whole = features.reshape(&[1, 3 * places, 64]).unwrap();
+        let part = whole.narrow(from * places, count * places).unwrap();
+        let part = part.reshape(&[count, places, 64]).unwrap();
+        read(&flamingo.resample(&part, count).unwrap())
+    };
+    let apart = [frames(0, 1), frames(1, 2)].concat();
+    assert!(max_error(&read(&seen), &apart) <= 1e-5);
+    assert!(max_error(&apart[64 * 64..], &frames(1, 1)) > 1e-2);
+    for frames in [&[1, 1][..], &[3, 0], &[]] {
+        assert!(matches!(
+            flamingo.see(&pixels, frames),
+            Err(Error::Shape { .. })
+        ));
+    }
 }
 
 fn greedy_text_is_identical<B: Backend>(backend: &B) {
@@ -446,10 +473,7 @@ fn published_models_have_their_sizes() {
             .iter()
             .zip(millions)
         {
-            // The projection of the image tower is not Flamingo's.
-            let part = all
-                .iter()
-                .filter(|asked| asked.name.starts_with(part) && asked.name != "vision.proj");
+            let part = all.iter().filter(|asked| asked.name.starts_with(part));
             let count: usize = part
                 .map(|asked| asked.shape.iter().product::<usize>())
                 .sum();
@@ -560,6 +584,18 @@ fn what_it_sees_and_says_agrees_on_the_cpu() {
 fn what_it_sees_and_says_agrees_on_the_gpu() {
     if let Some(gpu) = gpu() {
         what_it_sees_and_says_agrees(&gpu);
+    }
+}
+
+#[test]
+fn a_video_is_seen_as_one_on_the_cpu() {
+    a_video_is_seen_as_one(&Candle::new());
+}
+
+#[test]
+fn a_video_is_seen_as_one_on_the_gpu() {
+    if let Some(gpu) = gpu() {
+        a_video_is_seen_as_one(&gpu);
     }
 }
 

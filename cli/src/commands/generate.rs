@@ -21,6 +21,7 @@ use crate::writer::Writer;
 #[command(after_long_help = "\
 The prompt is a file of JSON; pictures are found from where it lies:
   {\"segments\": [{\"image\": \"a.jpg\"}, {\"text\": \"Output:\"}]}
+A video is {\"video\": [\"1.jpg\", \"2.jpg\"]}, its frames in order.
 JSON (--json): {\"text\": TEXT, \"tokens\": [ID, …],
   \"end\": \"length\", \"token\" or \"stop\"}")]
 pub struct Generate {

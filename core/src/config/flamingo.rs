@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::VitConfig;
+use super::VisionConfig;
 use super::language::{LmConfig, NormKind};
 use crate::backend::Activation;
 use crate::{Error, Result};
@@ -98,10 +98,7 @@ pub struct XattnConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FlamingoConfig {
     /// The vision encoder.
-    pub vision: VitConfig,
-    /// Width of the projection that a CLIP's image tower has; Flamingo does not
-    /// use it.
-    pub embed_dim: usize,
+    pub vision: VisionConfig,
     /// What is taken of it.
     pub features: VisionFeatures,
     /// From features to visual tokens.
@@ -135,9 +132,8 @@ impl XattnConfig {
 impl FlamingoConfig {
     /// Features of a picture.
     pub fn features_per_image(&self) -> usize {
-        let class = usize::from(self.vision.pool == super::VisionPool::Class);
-        let dropped = if self.features.class_token { 0 } else { class };
-        self.vision.tokens() - dropped
+        let dropped = self.vision.class_token() && !self.features.class_token;
+        self.vision.tokens() - usize::from(dropped)
     }
 
     /// Visual tokens of a picture.
@@ -153,7 +149,7 @@ impl FlamingoConfig {
     /// # Errors
     /// Says which size cannot be.
     pub fn check(&self) -> Result<()> {
-        self.vision.check(self.embed_dim)?;
+        self.vision.check()?;
         self.lm.check()?;
         let (resampler, xattn) = (&self.resampler, &self.xattn);
         let bounded = [

@@ -1,10 +1,10 @@
 //! The published Flamingos' sizes by name, and those of the paper.
 
+use super::ClipConfig;
 use super::flamingo::{
     FlamingoConfig, Gate, ResamplerConfig, ResamplerKind, VisionFeatures, XattnConfig,
 };
 use super::language::{LmConfig, NormKind, Positions, Residual};
-use super::{ClipConfig, VisionConfig};
 use crate::backend::Activation;
 
 /// Rows of the token table after OpenFlamingo's factory has added its tokens to
@@ -63,13 +63,8 @@ impl FlamingoConfig {
             "OpenFlamingo-9B" => (LmConfig::mpt(4096, 32, 32, false), 4),
             _ => return None,
         };
-        let clip = ClipConfig::preset("ViT-L/14")?;
-        let Some(VisionConfig::Vit(vision)) = clip.vision else {
-            return None;
-        };
         Some(Self {
-            vision,
-            embed_dim: clip.embed_dim,
+            vision: ClipConfig::preset("ViT-L/14")?.vision?,
             features: VisionFeatures {
                 class_token: false,
                 ln_post: false,

@@ -36,7 +36,7 @@ impl<B: Backend> Clip<B> {
         let scope = Scope::root(backend, source);
         let embed_dim = config.embed_dim;
         let vision = config.vision.as_ref();
-        let vision = vision.map(|c| VisionTower::load(&scope.child("vision"), c, embed_dim));
+        let vision = vision.map(|c| VisionTower::load(&scope.child("vision"), c, Some(embed_dim)));
         let text = config.text.as_ref();
         let text = text.map(|c| TextTower::load(&scope.child("text"), c, embed_dim));
         let both = vision.is_some() && text.is_some();

@@ -3,23 +3,25 @@
 
 use crate::backend::{Backend, Mask};
 use crate::checkpoint::{Scope, Source};
-use crate::config::flamingo::FlamingoConfig;
+use crate::config::flamingo::{FlamingoConfig, ResamplerKind};
 use crate::models::gated_xattn::{GatedXattn, Sight};
 use crate::models::lm::{Cache, Decoder, Lm, Pass};
 use crate::models::resampler::Resampler;
-use crate::models::vit::Vit;
+use crate::models::vision::VisionTower;
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 
-/// The keys and values of pictures, for each layer that sees them.
+/// The keys and values of pictures and videos, for each layer that sees them.
 pub struct Media<B: Backend> {
     layers: Vec<Option<Tensor<B>>>,
     images: usize,
+    /// Visual tokens of each.
+    tokens: usize,
     batch: usize,
 }
 
 impl<B: Backend> Media<B> {
-    /// Pictures of each sequence.
+    /// Pictures and videos of each sequence.
     pub fn images(&self) -> usize {
         self.images
     }
@@ -27,7 +29,7 @@ impl<B: Backend> Media<B> {
 
 /// A Flamingo on a device.
 pub struct Flamingo<B: Backend> {
-    vision: Vit<B>,
+    vision: VisionTower<B>,
     resampler: Resampler<B>,
     /// For each block of the language model, the layer before it.
     xattn: Vec<Option<GatedXattn<B>>>,
@@ -45,7 +47,7 @@ impl<B: Backend> Flamingo<B> {
     pub fn load(backend: &B, config: &FlamingoConfig, source: &dyn Source) -> Result<Self> {
         config.check()?;
         let scope = Scope::root(backend, source);
-        let media_width = config.vision.transformer.width;
+        let media_width = config.vision.width();
         let xattn = (0..config.lm.layers).map(|layer| {
             let scope = scope.child(&format!("xattn.{layer}"));
             let there = config.xattn.layers.contains(&layer);
@@ -54,7 +56,7 @@ impl<B: Backend> Flamingo<B> {
                 .transpose()
         });
         Ok(Self {
-            vision: Vit::load(&scope.child("vision"), &config.vision, config.embed_dim)?,
+            vision: VisionTower::load(&scope.child("vision"), &config.vision, None)?,
             resampler: Resampler::load(&scope.child("resampler"), &config.resampler, media_width)?,
             xattn: xattn.collect::<Result<_>>()?,
             lm: Lm::load(&scope.child("lm"), &config.lm)?,
@@ -95,16 +97,46 @@ impl<B: Backend> Flamingo<B> {
         self.resampler.forward(features, frames)
     }
 
-    /// Pictures, `n · size · size · 3` prepared numbers → visual tokens `[n,
-    /// tokens, width]`.
+    /// Pictures and videos, as prepared numbers `size · size · 3` of each frame
+    /// → visual tokens `[frames.len(), tokens, width]`. A picture has one frame;
+    /// `frames` says how many each has.
     ///
     /// # Errors
-    /// Where `pixels` are not whole pictures or the device fails.
-    pub fn see(&self, pixels: &[f32]) -> Result<Tensor<B>> {
-        let size = self.config.vision.image_size;
-        let n = pixels.len() / (size * size * 3);
-        let pixels = Tensor::upload(&self.backend, pixels, &[n, size, size, 3])?;
-        self.resample(&self.features(&pixels)?, 1)
+    /// Where `pixels` are not so many frames, something has none, or pictures
+    /// and videos would have different numbers of tokens (only a Perceiver
+    /// gives both as many); where the device fails.
+    pub fn see(&self, pixels: &[f32], frames: &[usize]) -> Result<Tensor<B>> {
+        let size = self.config.vision.image_size();
+        let all = frames.iter().sum::<usize>();
+        let perceiver = matches!(self.config.resampler.kind, ResamplerKind::Perceiver { .. });
+        let wrong = || Error::Shape {
+            operation: "flamingo",
+            expected: format!(
+                "pictures or videos of one or more frames{}, each {size} × {size} × 3 numbers",
+                if perceiver { "" } else { ", as many in each" }
+            ),
+            found: format!("frames {frames:?}, {} numbers", pixels.len()),
+        };
+        let alike = frames.windows(2).all(|pair| pair[0] == pair[1]);
+        if pixels.len() != all * size * size * 3 || frames.contains(&0) || !(perceiver || alike) {
+            return Err(wrong());
+        }
+        let (places, width) = (self.config.features_per_image(), self.config.vision.width());
+        let pixels = Tensor::upload(&self.backend, pixels, &[all, size, size, 3])?;
+        let features = self.features(&pixels)?;
+        let features = features.reshape(&[1, all * places, width])?;
+        // Those with as many frames go through the resampler together.
+        let mut start = 0;
+        let runs = frames.chunk_by(|a, b| a == b).map(|run| {
+            let rows = run.len() * run[0];
+            let part = features.narrow(start * places, rows * places)?;
+            start += rows;
+            let tokens = self.resample(&part.reshape(&[rows, places, width])?, run[0])?;
+            tokens.reshape(&[1, tokens.len() / width, width])
+        });
+        let seen = runs.reduce(|a, b| Tensor::concat(&a?, &b?));
+        let seen = seen.ok_or_else(wrong)??;
+        seen.reshape(&[frames.len(), seen.len() / (frames.len() * width), width])
     }
 
     /// Visual tokens `[batch · images, tokens, width]` → what the layers between
@@ -129,6 +161,7 @@ impl<B: Backend> Flamingo<B> {
         Ok(Media {
             layers: layers.collect::<Result<_>>()?,
             images,
+            tokens,
             batch,
         })
     }
@@ -147,6 +180,7 @@ impl<B: Backend> Flamingo<B> {
                 .map(|layer| layer.as_ref().map(|_| nothing.clone()))
                 .collect(),
             images: 0,
+            tokens: 1,
             batch: 1,
         })
     }
@@ -186,7 +220,7 @@ impl<B: Backend> Flamingo<B> {
         let rule = self.backend.upload_ids(images)?;
         let sight = Sight {
             mask: Mask::Media {
-                per_image: self.config.tokens_per_image(),
+                per_image: media.tokens,
                 all_previous: self.config.xattn.all_previous,
             },
             rule: &rule,

@@ -3,12 +3,12 @@
 //! instead of an average at the end. Batch norm is folded into the
 //! convolutions where the checkpoint is read.
 
-use crate::Result;
 use crate::backend::{Activation, Backend};
 use crate::checkpoint::Scope;
 use crate::config::ResNetConfig;
 use crate::models::pool::CrossAttention;
 use crate::tensor::{After, Tensor, Weight};
+use crate::{Error, Result};
 
 /// A convolution over `[n, h, w, c]` with as much padding as keeps the size.
 struct Conv<B: Backend> {
@@ -170,16 +170,22 @@ impl<B: Backend> AttentionPool<B> {
 pub struct ModifiedResNet<B: Backend> {
     stem: [Conv<B>; 3],
     layers: Vec<Vec<Bottleneck<B>>>,
-    attnpool: AttentionPool<B>,
+    /// Absent where the tower is read for its features alone.
+    attnpool: Option<AttentionPool<B>>,
     config: ResNetConfig,
 }
 
 impl<B: Backend> ModifiedResNet<B> {
-    /// Reads the tower's weights.
+    /// Reads the tower's weights; without `embed_dim` there is no way from its
+    /// features to one vector.
     ///
     /// # Errors
     /// Where the checkpoint lacks one or the device fails.
-    pub fn load(scope: &Scope<'_, B>, config: &ResNetConfig, embed_dim: usize) -> Result<Self> {
+    pub fn load(
+        scope: &Scope<'_, B>,
+        config: &ResNetConfig,
+        embed_dim: Option<usize>,
+    ) -> Result<Self> {
         let width = config.width;
         let conv =
             |name: &str, channels, stride| Conv::load(&scope.child(name), channels, 3, stride);
@@ -205,7 +211,9 @@ impl<B: Backend> ModifiedResNet<B> {
         Ok(Self {
             stem,
             layers,
-            attnpool: AttentionPool::load(&scope.child("attnpool"), config, embed_dim)?,
+            attnpool: embed_dim
+                .map(|embed_dim| AttentionPool::load(&scope.child("attnpool"), config, embed_dim))
+                .transpose()?,
             config: config.clone(),
         })
     }
@@ -219,21 +227,29 @@ impl<B: Backend> ModifiedResNet<B> {
     /// normalised.
     ///
     /// # Errors
-    /// Where shapes do not go together or the device fails.
+    /// Where shapes do not go together, the tower was read for its features
+    /// alone or the device fails.
     pub fn forward(&self, pixels: &Tensor<B>) -> Result<Tensor<B>> {
+        let attnpool = self.attnpool.as_ref().ok_or(Error::FeaturesAlone)?;
+        attnpool.forward(&self.features(pixels)?)
+    }
+
+    /// Pictures `[n, size, size, 3]` → what the last layer gives, `[n, grid,
+    /// grid, features]`.
+    ///
+    /// # Errors
+    /// Where shapes do not go together or the device fails.
+    pub fn features(&self, pixels: &Tensor<B>) -> Result<Tensor<B>> {
         let stem = self.stem(pixels)?;
-        let x = self
-            .layers
-            .iter()
-            .try_fold(stem, |x, layer| through(layer, x))?;
-        self.attnpool.forward(&x)
+        let mut layers = self.layers.iter();
+        layers.try_fold(stem, |x, layer| through(layer, x))
     }
 
     /// What comes out of the stem and of each layer: five tensors
     /// `[n, h, w, channels]`.
     ///
     /// # Errors
-    /// As [`ModifiedResNet::forward`].
+    /// As [`ModifiedResNet::features`].
     pub fn states(&self, pixels: &Tensor<B>) -> Result<Vec<Tensor<B>>> {
         let mut states = vec![self.stem(pixels)?];
         for layer in &self.layers {

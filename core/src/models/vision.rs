@@ -4,6 +4,7 @@ use crate::Result;
 use crate::backend::Backend;
 use crate::checkpoint::Scope;
 use crate::config::VisionConfig;
+use crate::config::flamingo::VisionFeatures;
 use crate::models::resnet::ModifiedResNet;
 use crate::models::vit::Vit;
 use crate::tensor::Tensor;
@@ -17,11 +18,16 @@ pub enum VisionTower<B: Backend> {
 }
 
 impl<B: Backend> VisionTower<B> {
-    /// Reads the tower's weights.
+    /// Reads the tower's weights; without `embed_dim` there is no way from its
+    /// features to one vector.
     ///
     /// # Errors
     /// Where the checkpoint lacks one or the device fails.
-    pub fn load(scope: &Scope<'_, B>, config: &VisionConfig, embed_dim: usize) -> Result<Self> {
+    pub fn load(
+        scope: &Scope<'_, B>,
+        config: &VisionConfig,
+        embed_dim: Option<usize>,
+    ) -> Result<Self> {
         Ok(match config {
             VisionConfig::Vit(config) => Self::Vit(Vit::load(scope, config, embed_dim)?),
             VisionConfig::ResNet(config) => {
@@ -34,7 +40,8 @@ impl<B: Backend> VisionTower<B> {
     /// normalised.
     ///
     /// # Errors
-    /// Where shapes do not go together or the device fails.
+    /// Where shapes do not go together, the tower was read for its features
+    /// alone or the device fails.
     pub fn forward(&self, pixels: &Tensor<B>) -> Result<Tensor<B>> {
         match self {
             Self::Vit(vit) => vit.forward(pixels),
@@ -42,15 +49,36 @@ impl<B: Backend> VisionTower<B> {
         }
     }
 
+    /// Pictures `[n, size, size, 3]` → features `[n, places, width]`: the tokens
+    /// of a transformer, the places of a ResNet's last layer row by row.
+    /// `wanted` is about tokens; a ResNet has neither a class token nor a last
+    /// norm.
+    ///
+    /// # Errors
+    /// Where shapes do not go together or the device fails.
+    pub fn features(&self, pixels: &Tensor<B>, wanted: VisionFeatures) -> Result<Tensor<B>> {
+        match self {
+            Self::Vit(vit) => vit.features(pixels, wanted),
+            Self::ResNet(resnet) => flat(&resnet.features(pixels)?),
+        }
+    }
+
     /// What lies between, to be compared with a reference: see [`Vit::states`]
     /// and [`ModifiedResNet::states`].
     ///
     /// # Errors
-    /// As [`VisionTower::forward`].
+    /// As [`VisionTower::features`].
     pub fn states(&self, pixels: &Tensor<B>) -> Result<Vec<Tensor<B>>> {
         match self {
             Self::Vit(vit) => vit.states(pixels),
             Self::ResNet(resnet) => resnet.states(pixels),
         }
     }
+}
+
+/// `[n, h, w, c]` → `[n, h · w, c]`.
+fn flat<B: Backend>(x: &Tensor<B>) -> Result<Tensor<B>> {
+    let n = x.shape().first().copied().unwrap_or(0);
+    let channels = x.shape().last().copied().unwrap_or(0);
+    x.reshape(&[n, x.len() / (n * channels).max(1), channels])
 }

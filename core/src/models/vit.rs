@@ -2,7 +2,6 @@
 //! §2.4; `VisionTransformer` of OpenAI's `model.py`). SigLIP's has none there,
 //! and is pooled by attention.
 
-use crate::Result;
 use crate::backend::{Backend, Mask};
 use crate::checkpoint::Scope;
 use crate::config::flamingo::VisionFeatures;
@@ -10,6 +9,7 @@ use crate::config::{StemConfig, VisionPool, VitConfig};
 use crate::models::pool::MapHead;
 use crate::nn::{Conv, LayerNorm, Linear, Transformer};
 use crate::tensor::Tensor;
+use crate::{Error, Result};
 
 /// From pixels to a grid of tokens.
 enum Stem<B: Backend> {
@@ -61,14 +61,8 @@ impl<B: Backend> Stem<B> {
 
 /// From tokens to one vector; see [`VisionPool`].
 enum Pool<B: Backend> {
-    Class {
-        embedding: Tensor<B>,
-        proj: Linear<B>,
-    },
-    Cells {
-        side: usize,
-        proj: Linear<B>,
-    },
+    Class { proj: Linear<B> },
+    Cells { side: usize, proj: Linear<B> },
     Map(Box<MapHead<B>>),
 }
 
@@ -77,13 +71,7 @@ impl<B: Backend> Pool<B> {
         let width = config.transformer.width;
         let proj = |inner| Linear::projection(scope, "proj", inner, embed_dim);
         Ok(match config.pool {
-            VisionPool::Class => {
-                let embedding = scope.parameter("class_embedding", &[width])?;
-                Self::Class {
-                    embedding: embedding.reshape(&[1, width])?,
-                    proj: proj(width)?,
-                }
-            }
+            VisionPool::Class => Self::Class { proj: proj(width)? },
             VisionPool::Cells { side } => Self::Cells {
                 side,
                 proj: proj(side * side * width)?,
@@ -99,32 +87,49 @@ impl<B: Backend> Pool<B> {
 /// A vision transformer.
 pub struct Vit<B: Backend> {
     stem: Stem<B>,
+    class_embedding: Option<Tensor<B>>,
     positional_embedding: Tensor<B>,
     ln_pre: Option<LayerNorm<B>>,
     transformer: Transformer<B>,
     ln_post: LayerNorm<B>,
-    pool: Pool<B>,
+    /// Absent where the tower is read for its features alone.
+    pool: Option<Pool<B>>,
     config: VitConfig,
 }
 
 impl<B: Backend> Vit<B> {
-    /// Reads the tower's weights.
+    /// Reads the tower's weights; without `embed_dim` there is no way from its
+    /// features to one vector.
     ///
     /// # Errors
     /// Where the checkpoint lacks one or the device fails.
-    pub fn load(scope: &Scope<'_, B>, config: &VitConfig, embed_dim: usize) -> Result<Self> {
+    pub fn load(
+        scope: &Scope<'_, B>,
+        config: &VitConfig,
+        embed_dim: Option<usize>,
+    ) -> Result<Self> {
         let transformer = &config.transformer;
         let width = transformer.width;
         let norm =
             |name: &str| LayerNorm::load(&scope.child(name), width, transformer.layer_norm_eps);
+        let class_embedding = match config.pool {
+            VisionPool::Class => {
+                let embedding = scope.parameter("class_embedding", &[width])?;
+                Some(embedding.reshape(&[1, width])?)
+            }
+            VisionPool::Cells { .. } | VisionPool::Map => None,
+        };
         Ok(Self {
             stem: Stem::load(&scope.child("stem"), &config.stem, width)?,
+            class_embedding,
             positional_embedding: scope
                 .parameter("positional_embedding", &[config.tokens(), width])?,
             ln_pre: config.ln_pre.then(|| norm("ln_pre")).transpose()?,
             transformer: Transformer::load(scope, transformer, Mask::None)?,
             ln_post: norm("ln_post")?,
-            pool: Pool::load(scope, config, embed_dim)?,
+            pool: embed_dim
+                .map(|embed_dim| Pool::load(scope, config, embed_dim))
+                .transpose()?,
             config: config.clone(),
         })
     }
@@ -141,7 +146,7 @@ impl<B: Backend> Vit<B> {
         let tokens = self.config.grid() * self.config.grid();
         let n = grid.len() / (width * tokens).max(1);
         let mut x = grid.reshape(&[n, tokens, width])?;
-        if let Pool::Class { embedding, .. } = &self.pool {
+        if let Some(embedding) = &self.class_embedding {
             x = Tensor::concat(embedding, &x)?;
         }
         let x = x.add(&self.positional_embedding)?;
@@ -156,9 +161,11 @@ impl<B: Backend> Vit<B> {
     /// normalised and projected.
     ///
     /// # Errors
-    /// Where shapes do not go together or the device fails.
+    /// Where shapes do not go together, the tower was read for its features
+    /// alone or the device fails.
     pub fn forward(&self, pixels: &Tensor<B>) -> Result<Tensor<B>> {
-        self.pool(&self.transformer.forward(self.tokens(pixels)?)?)
+        let pool = self.pool.as_ref().ok_or(Error::FeaturesAlone)?;
+        self.pooled(pool, &self.transformer.forward(self.tokens(pixels)?)?)
     }
 
     /// Pictures `[n, size, size, 3]` → what the last block gives, `[n, tokens,
@@ -168,7 +175,7 @@ impl<B: Backend> Vit<B> {
     /// As [`Vit::forward`].
     pub fn features(&self, pixels: &Tensor<B>, wanted: VisionFeatures) -> Result<Tensor<B>> {
         let mut x = self.transformer.forward(self.tokens(pixels)?)?;
-        if matches!(self.pool, Pool::Class { .. }) && !wanted.class_token {
+        if self.class_embedding.is_some() && !wanted.class_token {
             x = x.narrow(1, x.shape()[1] - 1)?;
         }
         if wanted.ln_post {
@@ -186,10 +193,10 @@ impl<B: Backend> Vit<B> {
         self.transformer.states(self.tokens(pixels)?)
     }
 
-    fn pool(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+    fn pooled(&self, pool: &Pool<B>, x: &Tensor<B>) -> Result<Tensor<B>> {
         let (n, width) = (x.shape()[0], self.config.transformer.width);
-        match &self.pool {
-            Pool::Class { proj, .. } => {
+        match pool {
+            Pool::Class { proj } => {
                 let class = x.narrow(0, 1)?.reshape(&[n, width])?;
                 proj.forward(&self.ln_post.forward(&class)?)
             }

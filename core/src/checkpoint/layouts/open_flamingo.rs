@@ -56,9 +56,12 @@ fn resampler(rest: &str) -> String {
     }
 }
 
-/// Whether a tensor of the file is a buffer, or a second name of one.
+/// Whether a tensor of the file is a buffer, a second name of one, or the
+/// projection of the image tower, whose features Flamingo takes before it.
 pub(super) fn ignores(source: &str) -> bool {
     let aliases = ["old_decoder_blocks.", "gated_cross_attn_layers."];
     let source = source.strip_prefix("lang_encoder.").unwrap_or(source);
-    aliases.iter().any(|alias| source.starts_with(alias)) || Language::ignores(source)
+    aliases.iter().any(|alias| source.starts_with(alias))
+        || source == "vision_encoder.proj"
+        || Language::ignores(source)
 }
