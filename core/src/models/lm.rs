@@ -425,6 +425,26 @@ impl<B: Backend> Lm<B> {
         })
     }
 
+    /// Makes room for `capacity` tokens of each sequence; what is in the cache
+    /// stays.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn reserve(&self, cache: &mut Cache<B>, capacity: usize) -> Result<()> {
+        if capacity <= cache.capacity {
+            return Ok(());
+        }
+        let shape = [cache.batch, capacity - cache.capacity, self.config.width];
+        let zeros = vec![0.0; shape.iter().product()];
+        let more = Tensor::upload(&self.backend, &zeros, &shape)?;
+        for (keys, values) in &mut cache.layers {
+            *keys = Tensor::concat(keys, &more)?;
+            *values = Tensor::concat(values, &more)?;
+        }
+        cache.capacity = capacity;
+        Ok(())
+    }
+
     /// Token ids, `batch · queries` of them → `[batch, queries, width]`, what
     /// the first block is given.
     ///

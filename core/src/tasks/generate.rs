@@ -68,7 +68,20 @@ pub struct Written {
     pub end: End,
 }
 
+/// Rows of a prompt that go through the model at once: between them whoever
+/// waits can say that it is enough.
+const ROWS: usize = 256;
+
 impl Options {
+    /// Rows of the cache for a prompt of so many tokens and what is written.
+    fn rows(&self, prompt: usize) -> usize {
+        let width = match self.method {
+            Method::Beams { width, .. } => width,
+            Method::Greedy | Method::Sample { .. } => 1,
+        };
+        prompt + width * self.max_new_tokens
+    }
+
     fn check(&self) -> Result<()> {
         let fault = match self.method {
             Method::Sample {
@@ -101,7 +114,32 @@ pub async fn generate<B: Backend, D: Decoder<B>>(
     options: &Options,
     mut each: impl FnMut(Option<u32>) -> ControlFlow<()>,
 ) -> Result<Written> {
+    check_room(decoder, prompt.len(), options.max_new_tokens)?;
+    let mut cache = decoder.lm().cache(options.rows(prompt.len()), &[0])?;
+    write_on(decoder, &mut cache, prompt, options, async |token| {
+        each(token)
+    })
+    .await
+}
+
+/// As [`generate`], for a cache of one sequence that holds the beginning of the
+/// prompt already, but not all of it. Afterwards it holds the prompt and what
+/// [`Cache::len`] says of the text after it (nothing of what beams wrote).
+/// `each` may wait, as for an inbox to be looked at.
+///
+/// # Errors
+/// As [`generate`]; the cache is of no use then.
+pub async fn write_on<B: Backend, D: Decoder<B>>(
+    decoder: &D,
+    cache: &mut Cache<B>,
+    prompt: &[u32],
+    options: &Options,
+    mut each: impl AsyncFnMut(Option<u32>) -> ControlFlow<()>,
+) -> Result<Written> {
     options.check()?;
+    check_room(decoder, prompt.len(), options.max_new_tokens)?;
+    let rows = options.rows(prompt.len());
+    decoder.lm().reserve(cache, rows)?;
     if let Method::Beams {
         width,
         length_penalty,
@@ -112,31 +150,27 @@ pub async fn generate<B: Backend, D: Decoder<B>>(
             length_penalty,
             options,
         };
-        return search.run(decoder, prompt, each).await;
+        return search.run(decoder, cache, prompt, each).await;
     }
     let mut random = match options.method {
         Method::Sample { seed, .. } => Random(seed),
         _ => Random(0),
     };
-    let mut cache = room(decoder, prompt.len(), options.max_new_tokens)?;
     let mut text = prompt.to_vec();
-    let mut fresh = 0;
     let end = loop {
         if text.len() - prompt.len() == options.max_new_tokens {
             break End::Length;
         }
-        if each(None).is_break() {
+        let Some(mut logits) = next_logits(decoder, &text, cache, &mut each).await? else {
             break End::Told;
-        }
-        let mut logits = last_logits(decoder, &text[fresh..], &mut cache).await?;
-        fresh = text.len();
+        };
         penalize(&mut logits, &text, options.repetition_penalty);
         let token = choose(&logits, options.method, &mut random);
         if options.stop_tokens.contains(&token) {
             break End::Token;
         }
         text.push(token);
-        if each(Some(token)).is_break() {
+        if each(Some(token)).await.is_break() {
             break End::Told;
         }
     };
@@ -146,12 +180,12 @@ pub async fn generate<B: Backend, D: Decoder<B>>(
     })
 }
 
-/// An empty cache for a prompt and `new` tokens.
-pub(super) fn room<B: Backend, D: Decoder<B>>(
+/// Whether a prompt and `new` tokens are within what the model can read.
+pub(super) fn check_room<B: Backend, D: Decoder<B>>(
     decoder: &D,
     prompt: usize,
     new: usize,
-) -> Result<Cache<B>> {
+) -> Result<()> {
     let (context, needed) = (decoder.lm().config().context, prompt + new);
     if prompt == 0 || needed > context {
         return Err(Error::CacheFull {
@@ -159,22 +193,35 @@ pub(super) fn room<B: Backend, D: Decoder<B>>(
             needed: needed.max(1),
         });
     }
-    decoder.lm().cache(needed, &[0])
+    Ok(())
 }
 
-/// Reads tokens into the cache → the logits of what follows the last.
-async fn last_logits<B: Backend, D: Decoder<B>>(
+/// Reads what the cache does not hold of a text → the logits of what follows
+/// it; none where `each`, asked before every pass, says that it is enough.
+pub(super) async fn next_logits<B: Backend, D: Decoder<B>>(
     decoder: &D,
-    ids: &[u32],
+    text: &[u32],
     cache: &mut Cache<B>,
-) -> Result<Vec<f32>> {
+    mut each: impl AsyncFnMut(Option<u32>) -> ControlFlow<()>,
+) -> Result<Option<Vec<f32>>> {
     let lm = decoder.lm();
-    let pass = Pass::next(lm.backend(), cache, ids.len())?;
-    let mut x: Tensor<B> = decoder.forward(ids, &pass, Some(cache))?;
-    if ids.len() > 1 {
-        x = x.narrow(ids.len() - 1, 1)?;
+    loop {
+        if each(None).await.is_break() {
+            return Ok(None);
+        }
+        let ids = &text[cache.len()..];
+        let ids = &ids[..ids.len().min(ROWS)];
+        let pass = Pass::next(lm.backend(), cache, ids.len())?;
+        let mut x: Tensor<B> = decoder.forward(ids, &pass, Some(cache))?;
+        if ids.len() > 1 {
+            x = x.narrow(ids.len() - 1, 1)?;
+        }
+        if cache.len() == text.len() {
+            return Ok(Some(lm.logits(&x)?.read().await?));
+        }
+        // Waits for the device.
+        x.read().await?;
     }
-    lm.logits(&x)?.read().await
 }
 
 fn penalize(logits: &mut [f32], text: &[u32], penalty: f32) {
@@ -295,8 +342,9 @@ impl Search<'_> {
     async fn run<B: Backend, D: Decoder<B>>(
         &self,
         decoder: &D,
+        cache: &mut Cache<B>,
         prompt: &[u32],
-        mut each: impl FnMut(Option<u32>) -> ControlFlow<()>,
+        mut each: impl AsyncFnMut(Option<u32>) -> ControlFlow<()>,
     ) -> Result<Written> {
         let lm = decoder.lm();
         let most = self.options.max_new_tokens;
@@ -307,8 +355,6 @@ impl Search<'_> {
                 self.width
             )));
         }
-        room(decoder, prompt.len(), most)?;
-        let mut cache = lm.cache(prompt.len() + self.width * most, &[0])?;
         let start = Beam {
             ids: Vec::new(),
             score: 0.0,
@@ -318,18 +364,20 @@ impl Search<'_> {
         let mut finished: Vec<(f32, Written)> = Vec::new();
         let mut told = false;
         for length in 1..=most {
-            if each(None).is_break() {
-                told = true;
-                break;
-            }
             let logits = if length == 1 {
-                last_logits(decoder, prompt, &mut cache).await?
+                next_logits(decoder, prompt, cache, &mut each).await?
+            } else if each(None).await.is_break() {
+                None
             } else {
                 let ancestry: Vec<_> = beams.iter().map(|beam| beam.ancestry.clone()).collect();
-                let pass = Pass::beams(lm.backend(), &cache, prompt.len(), &ancestry)?;
+                let pass = Pass::beams(lm.backend(), cache, prompt.len(), &ancestry)?;
                 let ids: Vec<u32> = beams.iter().filter_map(|b| b.ids.last().copied()).collect();
-                let x = decoder.forward(&ids, &pass, Some(&mut cache))?;
-                lm.logits(&x)?.read().await?
+                let x = decoder.forward(&ids, &pass, Some(cache))?;
+                Some(lm.logits(&x)?.read().await?)
+            };
+            let Some(logits) = logits else {
+                told = true;
+                break;
             };
             beams = self.step(prompt, &beams, &logits, length, &mut finished);
             let worst = finished.iter().map(|f| f.0).fold(f32::INFINITY, f32::min);
@@ -338,6 +386,7 @@ impl Search<'_> {
                 break;
             }
         }
+        cache.truncate(prompt.len());
         if told && let Some(best) = beams.into_iter().next() {
             let end = End::Told;
             finished = vec![(best.score, Written { ids: best.ids, end })];
@@ -349,7 +398,7 @@ impl Search<'_> {
             });
         };
         for &id in &best.ids {
-            if each(Some(id)).is_break() {
+            if each(Some(id)).await.is_break() {
                 break;
             }
         }

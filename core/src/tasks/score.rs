@@ -1,9 +1,11 @@
 //! How likely given answers are (Flamingo App. B.1.5): for closed questions,
 //! where the likeliest answer is the model's.
 
-use super::generate::{Random, log_softmax, room};
+use std::ops::ControlFlow;
+
+use super::generate::{Random, check_room, log_softmax, next_logits};
 use crate::backend::Backend;
-use crate::models::lm::{Decoder, Pass};
+use crate::models::lm::{Cache, Decoder, Pass};
 use crate::{Error, Result};
 
 /// How likely an answer is.
@@ -24,6 +26,26 @@ pub async fn score<B: Backend, D: Decoder<B>>(
     prompt: &[u32],
     answers: &[Vec<u32>],
 ) -> Result<Vec<Likelihood>> {
+    check_room(decoder, prompt.len(), longest(answers))?;
+    let mut cache = decoder.lm().cache(prompt.len() + longest(answers), &[0])?;
+    score_on(decoder, &mut cache, prompt, answers).await
+}
+
+fn longest(answers: &[Vec<u32>]) -> usize {
+    answers.iter().map(Vec::len).max().unwrap_or(0)
+}
+
+/// As [`score`], for a cache of one sequence that holds the beginning of the
+/// prompt already, but not all of it. Afterwards it holds the prompt.
+///
+/// # Errors
+/// As [`score`]; the cache is of no use then.
+pub async fn score_on<B: Backend, D: Decoder<B>>(
+    decoder: &D,
+    cache: &mut Cache<B>,
+    prompt: &[u32],
+    answers: &[Vec<u32>],
+) -> Result<Vec<Likelihood>> {
     if answers.iter().any(Vec::is_empty) {
         return Err(Error::Shape {
             operation: "score",
@@ -33,20 +55,19 @@ pub async fn score<B: Backend, D: Decoder<B>>(
     }
     let lm = decoder.lm();
     let vocab = lm.config().vocab_size;
-    let longest = answers.iter().map(Vec::len).max().unwrap_or(0);
-    let mut cache = room(decoder, prompt.len(), longest)?;
-    let pass = Pass::next(lm.backend(), &cache, prompt.len())?;
-    let x = decoder.forward(prompt, &pass, Some(&mut cache))?;
-    let last = x.narrow(prompt.len() - 1, 1)?;
-    let first = log_softmax(&lm.logits(&last)?.read().await?);
+    check_room(decoder, prompt.len(), longest(answers))?;
+    lm.reserve(cache, prompt.len() + longest(answers))?;
+    let go_on = async |_| ControlFlow::Continue(());
+    let first = next_logits(decoder, prompt, cache, go_on).await?;
+    let first = log_softmax(&first.unwrap_or_default());
     let mut all = Vec::with_capacity(answers.len());
     for answer in answers {
         let mut sum = at(&first, answer[0])?;
         let (read, rest) = (&answer[..answer.len() - 1], &answer[1..]);
         if !read.is_empty() {
             cache.truncate(prompt.len());
-            let pass = Pass::next(lm.backend(), &cache, read.len())?;
-            let x = decoder.forward(read, &pass, Some(&mut cache))?;
+            let pass = Pass::next(lm.backend(), cache, read.len())?;
+            let x = decoder.forward(read, &pass, Some(cache))?;
             let logits = lm.logits(&x)?.read().await?;
             for (logits, &id) in logits.chunks_exact(vocab).zip(rest) {
                 sum += at(&log_softmax(logits), id)?;
@@ -57,6 +78,7 @@ pub async fn score<B: Backend, D: Decoder<B>>(
             mean: sum / answer.len() as f32,
         });
     }
+    cache.truncate(prompt.len());
     Ok(all)
 }
 
