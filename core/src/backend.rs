@@ -151,6 +151,16 @@ pub struct RotaryDims {
     pub step: usize,
 }
 
+/// Zeros around a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Padding {
+    /// So many on every side.
+    Every(usize),
+    /// As many as make `⌈length / stride⌉` windows of a side; the odd one comes
+    /// after it, as in TensorFlow.
+    Same,
+}
+
 /// The sizes of one `unfold` (im2col) call over `[n, height, width, channels]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct UnfoldDims {
@@ -166,16 +176,44 @@ pub struct UnfoldDims {
     pub kernel: usize,
     /// Step between windows.
     pub stride: usize,
-    /// Zeros added on every side.
-    pub padding: usize,
+    /// Zeros around the picture.
+    pub padding: Padding,
 }
 
 impl UnfoldDims {
     /// Rows and columns of windows: `(out_height, out_width)`.
     pub fn out(&self) -> (usize, usize) {
-        let side = |length: usize| (length + 2 * self.padding - self.kernel) / self.stride + 1;
+        let side = |length: usize| match self.padding {
+            Padding::Every(zeros) => (length + 2 * zeros - self.kernel) / self.stride + 1,
+            Padding::Same => length.div_ceil(self.stride),
+        };
         (side(self.height), side(self.width))
     }
+
+    /// Zeros above the picture and to the left of it.
+    pub fn before(&self) -> (usize, usize) {
+        let side = |length: usize| match self.padding {
+            Padding::Every(zeros) => zeros,
+            Padding::Same => {
+                let last = (length.div_ceil(self.stride) - 1) * self.stride;
+                (last + self.kernel).saturating_sub(length) / 2
+            }
+        };
+        (side(self.height), side(self.width))
+    }
+}
+
+/// The sizes of one `excite` call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ExciteDims {
+    /// Pictures; each has a gate.
+    pub n: usize,
+    /// Rows of a picture.
+    pub rows: usize,
+    /// Channels.
+    pub cols: usize,
+    /// What the product is multiplied by.
+    pub scale: f32,
 }
 
 /// The sizes of one `avg_pool` call over `[n, height, width, channels]`.
@@ -244,6 +282,21 @@ impl WeightData {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Multiplies every number; of blocks, their scales.
+    pub fn multiply(&mut self, factor: f32) {
+        let times = |x: f16| f16::from_f32(x.to_f32() * factor);
+        match self {
+            Self::F32(data) => data.iter_mut().for_each(|x| *x *= factor),
+            Self::F16(data) => data.iter_mut().for_each(|x| *x = times(*x)),
+            Self::Quantized(kind, bytes) => {
+                for block in bytes.chunks_exact_mut(kind.block_bytes()) {
+                    let scale = times(f16::from_le_bytes([block[0], block[1]]));
+                    block[..2].copy_from_slice(&scale.to_le_bytes());
+                }
+            }
+        }
     }
 
     /// The numbers as f32.
@@ -394,21 +447,28 @@ pub trait Backend: Clone + 'static {
     /// of a convolution as rows (window row, window column, channel).
     fn unfold(&self, x: &Self::Buffer, dims: UnfoldDims) -> Result<Self::Buffer>;
     /// A convolution of `[n, h, w, c]` with a square window: `w` is `[out,
-    /// kernel · kernel · c]` (window row, window column, channel) → `[n, out_h,
-    /// out_w, out]`, with the epilogue of [`Backend::linear`].
+    /// kernel · kernel · c / groups]` (window row, window column, channel) →
+    /// `[n, out_h, out_w, out]`, with the epilogue of [`Backend::linear`]. Each
+    /// of `groups` equal parts of the outputs is made of the same part of the
+    /// channels.
     fn conv2d(
         &self,
         x: &Self::Buffer,
         dims: UnfoldDims,
         w: &Self::Weight,
-        out: usize,
+        out_groups: (usize, usize),
         epilogue: Epilogue<'_, Self::Buffer>,
-    ) -> Result<Self::Buffer> {
-        let (out_height, out_width) = dims.out();
-        let rows = dims.n * out_height * out_width;
-        let inner = dims.kernel * dims.kernel * dims.channels;
-        self.linear(&self.unfold(x, dims)?, rows, w, (out, inner), epilogue)
-    }
+    ) -> Result<Self::Buffer>;
+    /// `[n · rows, cols]` twice, gate `[n, cols]` → `[n · rows, cols]`:
+    /// `residual + scale · sigmoid(gate) · x` (squeeze and excitation, Hu et al.
+    /// 2018).
+    fn excite(
+        &self,
+        x: &Self::Buffer,
+        gate: &Self::Buffer,
+        residual: &Self::Buffer,
+        dims: ExciteDims,
+    ) -> Result<Self::Buffer>;
     /// `[n, h, w, c]` → `[n, h / kernel, w / kernel, c]`: the mean of each
     /// window.
     fn avg_pool(&self, x: &Self::Buffer, dims: PoolDims) -> Result<Self::Buffer>;

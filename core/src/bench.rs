@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 use crate::backend::{Backend, WeightData};
 use crate::config::{
-    ClipConfig, ResNetConfig, StemConfig, TextPool, TransformerConfig, VisionConfig, VisionPool,
-    VitConfig,
+    ClipConfig, NfnetConfig, ResNetConfig, StemConfig, TextPool, TransformerConfig, VisionConfig,
+    VisionPool, VitConfig,
 };
 use crate::models::clip::Clip;
 use crate::tensor::{After, Tensor, Weight};
@@ -88,6 +88,7 @@ pub fn image_flops(config: &ClipConfig) -> f64 {
         None => 0.0,
         Some(VisionConfig::Vit(vit)) => vit_flops(vit, config.embed_dim),
         Some(VisionConfig::ResNet(resnet)) => resnet_flops(resnet, config.embed_dim),
+        Some(VisionConfig::Nfnet(nfnet)) => nfnet_flops(nfnet, config.embed_dim),
     }
 }
 
@@ -147,6 +148,32 @@ fn resnet_flops(vision: &ResNetConfig, embed_dim: usize) -> f64 {
         }
     }
     sum + pool_flops(side * side + 1, inner, embed_dim)
+}
+
+fn nfnet_flops(vision: &NfnetConfig, embed_dim: usize) -> f64 {
+    let (width, mut side) = (vision.stem_width, vision.image_size / 2);
+    let mut sum = conv_flops(side, 3, (3, width / 8))
+        + conv_flops(side, 3, (width / 8, width / 4))
+        + conv_flops(side, 3, (width / 4, width / 2));
+    side /= 2;
+    sum += conv_flops(side, 3, (width / 2, width));
+    let mut inner = width;
+    for (i, (&blocks, &out)) in vision.depths.iter().zip(&vision.widths).enumerate() {
+        let mid = out / 2;
+        for block in 0..blocks {
+            sum += conv_flops(side, 1, (inner, mid));
+            if block == 0 {
+                side /= if i > 0 { 2 } else { 1 };
+                sum += conv_flops(side, 1, (inner, out));
+            }
+            let grouped = conv_flops(side, 3, (vision.group_width, mid));
+            let excite = 2.0 * conv_flops(1, 1, (out, out / 2));
+            sum += 2.0 * grouped + conv_flops(side, 1, (mid, out)) + excite;
+            inner = out;
+        }
+    }
+    let last = vision.final_width;
+    sum + conv_flops(side, 1, (inner, last)) + conv_flops(1, 1, (last, embed_dim))
 }
 
 /// Operations of one text of `tokens`; none without a text tower.
@@ -261,6 +288,17 @@ mod tests {
         assert!((image - 8.82).abs() < 0.005, "{image}");
         let text = text_flops(&config, 77) / 1e9;
         assert!((text - 5.96).abs() < 0.005, "{text}");
+    }
+
+    #[test]
+    fn so_are_those_of_nfnets() {
+        // Brock et al. 2021, Table 1 counts multiplications, in thousand
+        // millions.
+        for (size, published) in [(0, 12.38), (3, 114.76), (6, 377.28)] {
+            let vision = NfnetConfig::f(size).expect("a published size");
+            let found = nfnet_flops(&vision, 1000) / 2e9;
+            assert!((found / published - 1.0).abs() < 0.005, "F{size}: {found}");
+        }
     }
 
     #[test]

@@ -3,9 +3,12 @@
 
 pub mod flamingo;
 pub mod language;
+mod nfnet;
 mod published;
 
 use serde::{Deserialize, Serialize};
+
+pub use nfnet::NfnetConfig;
 
 use crate::backend::Activation;
 use crate::{Error, Result};
@@ -105,18 +108,22 @@ pub enum VisionPool {
     Map,
 }
 
-/// The image tower, in either of the paper's families (CLIP §2.4).
+/// The image tower: in either of the families of CLIP's paper (§2.4), or that
+/// of Flamingo's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     untagged,
-    expecting = "expected a vision transformer (image_size, stem, transformer, pool) or a ResNet \
-                 (image_size, width, layers, heads)"
+    expecting = "expected a vision transformer (image_size, stem, transformer, pool), a ResNet \
+                 (image_size, width, layers, heads) or an NFNet (image_size, stem_width, depths, \
+                 widths, …)"
 )]
 pub enum VisionConfig {
     /// A vision transformer.
     Vit(VitConfig),
     /// A ModifiedResNet.
     ResNet(ResNetConfig),
+    /// An NFNet.
+    Nfnet(NfnetConfig),
 }
 
 /// A ModifiedResNet: three convolutions, four layers of bottleneck blocks,
@@ -205,15 +212,17 @@ impl VisionConfig {
         match self {
             Self::Vit(vit) => vit.image_size,
             Self::ResNet(resnet) => resnet.image_size,
+            Self::Nfnet(nfnet) => nfnet.image_size,
         }
     }
 
-    /// Width of the features: of a transformer's tokens, of a ResNet's last
-    /// layer.
+    /// Width of the features: of a transformer's tokens, of the last layer of
+    /// the others.
     pub fn width(&self) -> usize {
         match self {
             Self::Vit(vit) => vit.transformer.width,
             Self::ResNet(resnet) => resnet.features(),
+            Self::Nfnet(nfnet) => nfnet.features(),
         }
     }
 
@@ -222,6 +231,7 @@ impl VisionConfig {
         match self {
             Self::Vit(vit) => vit.tokens(),
             Self::ResNet(resnet) => resnet.grid() * resnet.grid(),
+            Self::Nfnet(nfnet) => nfnet.grid() * nfnet.grid(),
         }
     }
 
@@ -240,6 +250,7 @@ impl VisionConfig {
         match self {
             Self::Vit(vit) => vit.check(),
             Self::ResNet(resnet) => resnet.check(),
+            Self::Nfnet(nfnet) => nfnet.check(),
         }
     }
 }

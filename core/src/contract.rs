@@ -6,7 +6,7 @@ use half::f16;
 
 use crate::backend::{Activation, AttentionDims, Backend, Mask, WeightData};
 use crate::quant::Quantization;
-use crate::tensor::{After, Tensor, Weight, attention};
+use crate::tensor::{After, Tensor, Weight, Window, attention};
 use crate::{Error, Result};
 
 mod forced;
@@ -359,6 +359,28 @@ impl<B: Backend> Suite<'_, B> {
             self.check(format!("activate {activation:?}"), &got, &want, 1e-6)
                 .await?;
         }
+        for &rows in self.sizes {
+            let (n, cols) = (2, 5);
+            let (x, x64) = self.tensor(&[n, rows, 1, cols], 1)?;
+            let (residual, r64) = self.tensor(&[n, rows, 1, cols], 2)?;
+            // −200 to 200: extremes must not overflow.
+            let data: Vec<f32> = numbers(n * cols, 3)
+                .iter()
+                .map(|x| x.powi(3) * 200.0)
+                .collect();
+            let gate = Tensor::upload(self.backend, &data, &[n, cols])?;
+            let want: Vec<f64> = x64
+                .iter()
+                .enumerate()
+                .map(|(i, x)| {
+                    let gate = f64::from(data[i / (rows * cols) * cols + i % cols]);
+                    r64[i] + 0.7 / (1.0 + (-gate).exp()) * x
+                })
+                .collect();
+            let got = x.excite(&gate, &residual, 0.7)?;
+            self.check(format!("excite 2×{rows}×5"), &got, &want, 1e-6)
+                .await?;
+        }
         for &n in self.sizes {
             let (x, x64) = self.tensor(&[3, n, 5], 1)?;
             let (y, y64) = self.tensor(&[n, 5], 2)?;
@@ -498,7 +520,7 @@ impl<B: Backend> Suite<'_, B> {
                 activation: Some(Activation::Relu),
                 ..After::default()
             };
-            let got = x.conv2d(&weight, kernel, stride, padding, &after)?;
+            let got = x.conv2d(&weight, Window::new(kernel, stride, padding), &after)?;
             let product: Vec<f64> = want
                 .chunks(kernel * kernel * channels)
                 .flat_map(|window| {

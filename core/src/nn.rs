@@ -8,7 +8,7 @@ use crate::Result;
 use crate::backend::{Activation, Backend, Mask};
 use crate::checkpoint::Scope;
 use crate::config::TransformerConfig;
-use crate::tensor::{After, Tensor, Weight, attention};
+use crate::tensor::{After, Tensor, Weight, Window, attention};
 
 /// `x · wᵀ + bias`.
 pub struct Linear<B: Backend> {
@@ -138,7 +138,7 @@ impl<B: Backend> Conv<B> {
             bias: self.linear.bias.as_ref(),
             ..After::default()
         };
-        let x = x.conv2d(&self.linear.weight, 3, self.stride, 1, &after)?;
+        let x = x.conv2d(&self.linear.weight, Window::new(3, self.stride, 1), &after)?;
         self.norm.forward(&x)?.activate(Activation::Gelu)
     }
 }

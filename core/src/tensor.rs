@@ -1,6 +1,8 @@
 //! The checked front door to a [`Backend`]: shape errors are made here, once.
 
-use crate::backend::{Activation, Backend, Epilogue, Mask, PoolDims, Span, UnfoldDims};
+use crate::backend::{
+    Activation, Backend, Epilogue, ExciteDims, Mask, Padding, PoolDims, Span, UnfoldDims,
+};
 use crate::{Error, Result};
 
 mod language;
@@ -40,6 +42,39 @@ pub struct Band<'a, B: Backend> {
     tensor: &'a Tensor<B>,
     start: usize,
     width: usize,
+}
+
+/// The windows of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Side of the square.
+    pub kernel: usize,
+    /// Step between windows.
+    pub stride: usize,
+    /// Zeros around the picture.
+    pub padding: Padding,
+    /// Equal parts of the channels, each of which makes one of the outputs.
+    pub groups: usize,
+}
+
+impl Window {
+    /// Windows over all channels, with `zeros` on every side of a picture.
+    pub fn new(kernel: usize, stride: usize, zeros: usize) -> Self {
+        Self {
+            kernel,
+            stride,
+            padding: Padding::Every(zeros),
+            groups: 1,
+        }
+    }
+
+    /// Windows whose zeros make `⌈length / stride⌉` of them on a side.
+    pub fn same(kernel: usize, stride: usize) -> Self {
+        Self {
+            padding: Padding::Same,
+            ..Self::new(kernel, stride, 0)
+        }
+    }
 }
 
 /// What follows a linear map: see [`Epilogue`].
@@ -204,49 +239,53 @@ impl<B: Backend> Tensor<B> {
     }
 
     /// `[n, h, w, c]` → `[n, out_h, out_w, out]`: a convolution whose weight is
-    /// `[out, kernel · kernel · c]` (window row, window column, channel).
+    /// `[out, kernel · kernel · c / groups]` (window row, window column,
+    /// channel).
     ///
     /// # Errors
     /// Where shapes do not go together or the device fails.
-    pub fn conv2d(
-        &self,
-        w: &Weight<B>,
-        kernel: usize,
-        stride: usize,
-        padding: usize,
-        after: &After<'_, B>,
-    ) -> Result<Self> {
-        let dims = self.windows("conv2d", kernel, stride, padding)?;
-        if kernel * kernel * dims.channels != w.cols {
+    pub fn conv2d(&self, w: &Weight<B>, window: Window, after: &After<'_, B>) -> Result<Self> {
+        let Window { kernel, groups, .. } = window;
+        let dims = self.windows("conv2d", window)?;
+        let whole = groups > 0 && dims.channels % groups == 0 && w.rows % groups == 0;
+        if !whole || kernel * kernel * (dims.channels / groups) != w.cols {
             return Err(shape_error(
                 "conv2d",
-                format!("[n, h, w, {}]", w.cols / (kernel * kernel)),
+                format!(
+                    "[n, h, w, {}], channels and outputs in {groups} groups",
+                    w.cols / (kernel * kernel) * groups
+                ),
                 &self.shape,
             ));
         }
         let (oh, ow) = dims.out();
         let epilogue = after.checked("conv2d", dims.n * oh * ow, w.rows)?;
+        let out = (w.rows, groups);
         let buffer = self
             .backend
-            .conv2d(&self.buffer, dims, &w.inner, w.rows, epilogue)?;
+            .conv2d(&self.buffer, dims, &w.inner, out, epilogue)?;
         Ok(self.with(buffer, vec![dims.n, oh, ow, w.rows]))
     }
 
     /// The windows of a convolution over `[n, h, w, c]`.
-    fn windows(
-        &self,
-        operation: &'static str,
-        kernel: usize,
-        stride: usize,
-        padding: usize,
-    ) -> Result<UnfoldDims> {
+    fn windows(&self, operation: &'static str, window: Window) -> Result<UnfoldDims> {
+        let Window {
+            kernel,
+            stride,
+            padding,
+            ..
+        } = window;
         let &[n, height, width, channels] = self.shape.as_slice() else {
             return Err(shape_error(operation, "[n, h, w, c]", &self.shape));
         };
-        if height.min(width) + 2 * padding < kernel || stride == 0 || kernel == 0 {
+        let shortest = match padding {
+            Padding::Every(zeros) => kernel.saturating_sub(2 * zeros),
+            Padding::Same => 1,
+        };
+        if height.min(width) < shortest || stride == 0 || kernel == 0 {
             return Err(shape_error(
                 operation,
-                format!("pictures of {kernel} × {kernel} or more"),
+                format!("pictures of {shortest} × {shortest} or more"),
                 &self.shape,
             ));
         }
@@ -349,7 +388,7 @@ impl<B: Backend> Tensor<B> {
     /// # Errors
     /// Where the tensor is no batch of pictures or smaller than the window.
     pub fn unfold(&self, kernel: usize, stride: usize, padding: usize) -> Result<Self> {
-        let dims = self.windows("unfold", kernel, stride, padding)?;
+        let dims = self.windows("unfold", Window::new(kernel, stride, padding))?;
         let (oh, ow) = dims.out();
         let buffer = self.backend.unfold(&self.buffer, dims)?;
         Ok(self.with(
@@ -384,6 +423,33 @@ impl<B: Backend> Tensor<B> {
         let buffer = self.backend.avg_pool(&self.buffer, dims)?;
         let shape = vec![n, height / kernel, width / kernel, channels];
         Ok(self.with(buffer, shape))
+    }
+
+    /// `[n, h, w, c]`, gate `[n, c]` → as `self`: `residual + scale ·
+    /// sigmoid(gate) · self`.
+    ///
+    /// # Errors
+    /// Where shapes do not go together or the device fails.
+    pub fn excite(&self, gate: &Self, residual: &Self, scale: f32) -> Result<Self> {
+        let n = self.shape.first().copied().unwrap_or(0);
+        let (rows, cols) = self.rows();
+        if gate.len() != n * cols || residual.shape != self.shape || n == 0 {
+            return Err(shape_error(
+                "excite",
+                format!("a gate [{n}, {cols}] and a residual {:?}", self.shape),
+                &gate.shape,
+            ));
+        }
+        let dims = ExciteDims {
+            n,
+            rows: rows / n,
+            cols,
+            scale,
+        };
+        let buffer = self
+            .backend
+            .excite(&self.buffer, &gate.buffer, &residual.buffer, dims)?;
+        Ok(self.with(buffer, self.shape.clone()))
     }
 
     /// `[n, a, d]` and `[n, b, d]` → `[n, a + b, d]`; a tensor `[a, d]` serves

@@ -77,6 +77,7 @@ TIMM = {
     "vit_base_patch32_clip_quickgelu_224": 512, "vit_base_patch16_clip_quickgelu_224": 512,
     "vit_large_patch14_clip_quickgelu_224": 768, "vit_large_patch14_clip_quickgelu_336": 768,
     "vit_huge_patch14_clip_224": 1024, "vit_base_patch16_siglip_224": 0,
+    "dm_nfnet_f0": 1000, "dm_nfnet_f6": 1000,
 }
 
 

@@ -1,12 +1,13 @@
 """Small models of the other families, and what their references compute: CLIP's
 ResNets (open_clip, also under timm's names), SigLIP (transformers, and open_clip
-with timm's image tower), single towers (transformers, timm).
+with timm's image tower), single towers (transformers, timm), an NFNet (timm).
 
 usage: python tests/golden/make_towers.py [OUT]     (OUT: tests/golden/clip)
 
 Folders are as `make_clip.py` writes them; in io.safetensors
   pixels                        f16, whose numbers the reference computed with
-  vision.states.0 … 4           ResNet: [n, channels, h, w] after the stem and each layer
+  vision.states.0 … 4           ResNet, NFNet: [n, channels, h, w] after the stem and each
+                                layer
   vision.states, text.states    vision transformer and text tower, as there
   logit_bias                    SigLIP: [1]
 and what belongs to a tower that is not there is left out. Where a publisher's
@@ -23,6 +24,7 @@ from open_clip.model import CLIP as OpenClip
 from open_clip.transformer import TextTransformer
 from safetensors.torch import save_file
 from timm.models.byobnet import _convert_openai_clip
+from timm.models.nfnet import NfCfg, NormFreeNet
 from torch import nn
 from torch.nn import functional as F
 from transformers import (CLIPTextConfig, CLIPTextModelWithProjection, CLIPVisionConfig,
@@ -254,6 +256,39 @@ def single_towers(out, seed):
     save_io(folder, text_io(ids, ends, states, model(ids).text_embeds))
 
 
+def nfnet(out, seed):
+    """`NormFreeNet` as `_dm_nfnet_cfg` makes it, with blocks before whose like the variance
+    has grown, and pictures whose sides are no powers of two."""
+    folder = out / "nfnet-timm"
+    folder.mkdir(parents=True, exist_ok=True)
+    depths, widths, group = (1, 2, 2, 1), (16, 16, 32, 32), 8
+    config = NfCfg(depths=depths, channels=widths, stem_type="deep_quad", stem_chs=16,
+                   group_size=group, ch_div=4, extra_conv=True, gamma_in_act=True,
+                   same_padding=True, skipinit=True, num_features=48, act_layer="gelu",
+                   attn_layer="se", attn_kwargs=dict(rd_ratio=0.5))
+    model = NormFreeNet(config, num_classes=12).eval()
+    randomize(model, seed, 0.0)
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in sorted(model.named_parameters()):
+        if name.endswith("gain"):
+            parameter.copy_(0.5 + torch.rand(parameter.shape, generator=generator))
+    save_file({name: t.contiguous() for name, t in model.state_dict().items()},
+              folder / "model.safetensors")
+    side = 96
+    write(folder, "config.json", {
+        "model_type": "plume_clip", "embed_dim": 12,
+        "vision": {"image_size": side, "stem_width": 16, "depths": depths, "widths": widths,
+                   "group_width": group, "final_width": 48, "activation": "gelu", "alpha": 0.2},
+    })
+    stages = []
+    for module in (model.stem, *model.stages):
+        module.register_forward_hook(lambda _, __, result: stages.append(result))
+    pixels = pictures(seed, side)[:1]
+    image = model(pixels.float())
+    save_io(folder, {"pixels": pixels, "image_embeds": image,
+                     **{f"vision.states.{i}": stage for i, stage in enumerate(stages)}})
+
+
 def main():
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "clip"
     resnet(out, "rn", 100, embed=12, renamed=True, vision=dict(
@@ -264,6 +299,7 @@ def main():
     siglip(out, 130)
     siglip_open_clip(out, 140)
     single_towers(out, 150)
+    nfnet(out, 160)
 
 
 if __name__ == "__main__":

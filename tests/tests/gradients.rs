@@ -21,7 +21,7 @@ use plume_core::config::{
 };
 use plume_core::cpu::{Candle, Matrix};
 use plume_core::models::clip::Clip;
-use plume_core::tensor::{After, Attend, Tensor, Turn, Weight, attend, attention};
+use plume_core::tensor::{After, Attend, Tensor, Turn, Weight, Window, attend, attention};
 use plume_core::tokens::Tokens;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -314,9 +314,23 @@ fn windows() {
                 activation: Some(Activation::Gelu),
                 ..After::default()
             };
-            x[0].conv2d(&weight(&x[1]), kernel, stride, padding, &after)
+            x[0].conv2d(&weight(&x[1]), Window::new(kernel, stride, padding), &after)
         });
     }
+    let shapes: [&[usize]; 3] = [&[2, 5, 4, 6], &[4, 27], &[4]];
+    check("conv2d, two groups", &shapes, |x| {
+        let after = After {
+            bias: Some(&x[2]),
+            ..After::default()
+        };
+        let window = Window {
+            groups: 2,
+            ..Window::same(3, 2)
+        };
+        x[0].conv2d(&weight(&x[1]), window, &after)
+    });
+    let shapes: [&[usize]; 3] = [&[2, 3, 2, 4], &[2, 4], &[2, 3, 2, 4]];
+    check("excite", &shapes, |x| x[0].excite(&x[1], &x[2], 0.7));
     // Rows and columns that fill no window get no gradient.
     check("avg_pool", &[&[2, 5, 4, 3]], |x| x[0].avg_pool(2));
 }

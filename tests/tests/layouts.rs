@@ -53,7 +53,8 @@ fn elements(shape: &str) -> usize {
 }
 
 /// The numbers of a layout's tensors that reach the model: all of them, but
-/// of a batch norm, which is folded, only one for each channel.
+/// of a batch norm, which is folded, only one for each channel, and no gain of
+/// a standardised weight.
 fn numbers(layout: Layout, tensors: &BTreeMap<String, BTreeMap<String, usize>>) -> usize {
     let mut sum = 0;
     for (name, shapes) in tensors {
@@ -61,7 +62,10 @@ fn numbers(layout: Layout, tensors: &BTreeMap<String, BTreeMap<String, usize>>) 
         if name.ends_with(".running_mean") {
             // Beside the mean, the gain goes into the weight.
             sum -= all;
-        } else if !name.ends_with(".running_var") && !layout.ignores(name) {
+        } else if !name.ends_with(".running_var")
+            && !name.ends_with(".gain")
+            && !layout.ignores(name)
+        {
             sum += all;
         }
     }
@@ -294,7 +298,7 @@ fn openais_archives_tell_their_sizes_by_their_shapes() {
 fn vit(config: &ClipConfig) -> &plume_core::config::TransformerConfig {
     match config.vision().unwrap() {
         VisionConfig::Vit(vit) => &vit.transformer,
-        VisionConfig::ResNet(_) => panic!("expected a vision transformer"),
+        _ => panic!("expected a vision transformer"),
     }
 }
 

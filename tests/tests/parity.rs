@@ -12,7 +12,7 @@ use plume_core::tensor::Tensor;
 use plume_core::tokens::Tokens;
 use plume_tests::{Golden, channels_last, cosine, gpu, max_error, root};
 
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 17] = [
     "hf-quick",
     "hf-gelu",
     "hf-eos2",
@@ -30,6 +30,7 @@ const NAMES: [&str; 16] = [
     "siglip-oc",
     "hf-vision",
     "hf-text",
+    "nfnet-timm",
 ];
 
 /// The texts of the reference. A tower that is read at the end token is given

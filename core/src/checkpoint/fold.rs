@@ -1,7 +1,8 @@
-//! Batch norm folded into the convolution before it: at inference both are
-//! linear, `gain · (w · x − mean) / √(variance + ε) + bias`.
+//! What is folded into a convolution where it is read. Batch norm: at inference
+//! both are linear, `gain · (w · x − mean) / √(variance + ε) + bias`. Scaled
+//! weight standardisation: the weight itself is normalised.
 
-/// PyTorch's default, which every CLIP ResNet has.
+/// PyTorch's default, which every CLIP ResNet has, and timm's in NFNets.
 const EPS: f64 = 1e-5;
 
 /// The numbers of a batch norm, one of each for a channel.
@@ -34,6 +35,21 @@ impl BatchNorm {
         shift
             .map(|((&bias, &mean), scale)| (f64::from(bias) - f64::from(mean) * scale) as f32)
             .collect()
+    }
+}
+
+/// Gives each row of a weight mean 0 and variance `gain² / inner` (Brock et al.
+/// 2021a, eq. 2; `ScaledStdConv2dSame` of timm's `std_conv.py`).
+pub(super) fn standardize(weight: &mut [f32], gains: &[f32]) {
+    let inner = (weight.len() / gains.len().max(1)).max(1);
+    let n = inner as f64;
+    for (row, &gain) in weight.chunks_exact_mut(inner).zip(gains) {
+        let mean = row.iter().map(|&w| f64::from(w)).sum::<f64>() / n;
+        let squares = row.iter().map(|&w| (f64::from(w) - mean).powi(2));
+        let variance = squares.sum::<f64>() / n;
+        let scale = f64::from(gain) / (n * (variance + EPS)).sqrt();
+        row.iter_mut()
+            .for_each(|w| *w = ((f64::from(*w) - mean) * scale) as f32);
     }
 }
 

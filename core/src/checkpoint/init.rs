@@ -28,6 +28,9 @@ impl Init {
             (Some(VisionConfig::ResNet(resnet)), _) if name.starts_with("vision.") => {
                 (resnet.features(), resnet.layers.iter().sum())
             }
+            (Some(VisionConfig::Nfnet(nfnet)), _) if name.starts_with("vision.") => {
+                (nfnet.features(), nfnet.depths.iter().sum())
+            }
             (_, text) => text.as_ref().map_or((1, 1), |text| of(&text.transformer)),
         }
     }
@@ -50,7 +53,8 @@ impl Init {
             ("logit_scale", _) => return Fill::Constant(2.659_26),
             // SigLIP §3.2.
             ("logit_bias", _) => return Fill::Constant(-10.0),
-            ("bias", _) => return Fill::Constant(0.0),
+            // A block of an NFNet begins as its shortcut (De and Smith 2020).
+            ("bias" | "skip_gain", _) => return Fill::Constant(0.0),
             ("weight", 1) => return Fill::Constant(1.0),
             ("token_embedding", _) => 0.02,
             ("positional_embedding", _) if name.starts_with("text.") => 0.01,

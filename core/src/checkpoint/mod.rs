@@ -101,6 +101,24 @@ impl<'a, B: Backend> Scope<'a, B> {
         Ok(Weight::new(inner, rows, cols))
     }
 
+    /// As [`Scope::weight`], with every number multiplied.
+    ///
+    /// # Errors
+    /// As [`Scope::weight`].
+    pub fn weight_times(
+        &self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+        factor: f32,
+    ) -> Result<Weight<B>> {
+        let name = self.join(name);
+        let mut data = self.source.read(&name, &[rows, cols])?;
+        data.multiply(factor);
+        let inner = self.backend.weight(&name, data, rows, cols)?;
+        Ok(Weight::new(inner, rows, cols))
+    }
+
     /// A parameter, on the device in f32.
     ///
     /// # Errors
@@ -247,6 +265,7 @@ impl Checkpoint {
             "vision.stem.conv1.weight",
             "vision.conv1.weight",
             "vision.stem.out.weight",
+            "vision.stem.0.weight",
         ]) {
             config.vision = None;
         }
@@ -421,6 +440,15 @@ impl Source for Checkpoint {
                 let rows = shape.first().copied().unwrap_or(1);
                 let mut weight = self.patch_rows(&conv, shape)?.into_f32();
                 self.batch_norm(&norm, rows)?.fold(&mut weight);
+                Ok(WeightData::F32(weight))
+            }
+            Recipe::Standardized { conv } => {
+                let rows = shape.first().copied().unwrap_or(1);
+                let mut weight = self
+                    .patch_rows(&format!("{conv}.weight"), shape)?
+                    .into_f32();
+                let gains = self.take(&format!("{conv}.gain"), &[rows])?.into_f32();
+                fold::standardize(&mut weight, &gains);
                 Ok(WeightData::F32(weight))
             }
             Recipe::FoldedBias { norm } => {

@@ -6,9 +6,9 @@ use half::f16;
 
 use super::{Outcome, Suite, activated, numbers, wide};
 use crate::Result;
-use crate::backend::{Activation, AttentionDims, Backend, Mask, WeightData};
+use crate::backend::{Activation, AttentionDims, Backend, Mask, Padding, WeightData};
 use crate::quant::Quantization;
-use crate::tensor::{After, Tensor, Weight};
+use crate::tensor::{self, After, Tensor, Weight};
 
 const SIZES: &[usize] = &[1, 3, 4, 5, 31, 32, 33, 50, 63, 64, 65, 77, 130, 197, 257];
 const FEW: &[usize] = &[1, 4, 33, 65];
@@ -47,8 +47,9 @@ struct Window {
     channels: usize,
     kernel: usize,
     stride: usize,
-    padding: usize,
+    padding: Padding,
     out: usize,
+    groups: usize,
 }
 
 const fn window(
@@ -63,8 +64,18 @@ const fn window(
         channels,
         kernel,
         stride,
-        padding,
+        padding: Padding::Every(padding),
         out,
+        groups: 1,
+    }
+}
+
+/// As NFNets have them.
+const fn grouped(size: [usize; 4], stride: usize, out: usize, groups: usize) -> Window {
+    Window {
+        padding: Padding::Same,
+        groups,
+        ..window(size, [3, stride, 0], out)
     }
 }
 
@@ -79,6 +90,13 @@ const WINDOWS: &[Window] = &[
     window([1, 28, 28, 3], [14, 14, 0], 9),
     window([3, 7, 11, 2], [3, 2, 1], 5),
     window([1, 5, 6, 4], [5, 1, 2], 33),
+    // Zeros on one side more than on the other; columns of a group that fill
+    // tiles and vectors, and that do not.
+    grouped([1, 16, 12, 3], 2, 16, 1),
+    grouped([1, 7, 9, 256], 1, 256, 2),
+    grouped([2, 10, 8, 64], 2, 40, 2),
+    grouped([1, 7, 5, 6], 2, 9, 3),
+    grouped([1, 6, 6, 8], 1, 132, 2),
 ];
 
 impl<'a, B: Backend> Suite<'a, B> {
@@ -173,23 +191,36 @@ impl<'a, B: Backend> Suite<'a, B> {
 
     async fn window_case(&mut self, i: usize, d: &Window, stored: Stored) -> Result<()> {
         let (x, x64) = self.tensor(&[d.n, d.height, d.width, d.channels], 1)?;
-        let inner = d.kernel * d.kernel * d.channels;
+        let (part, outs) = (d.channels / d.groups, d.out / d.groups);
+        let inner = d.kernel * d.kernel * part;
         let (w, w64) = self.stored(d.out, inner, stored)?;
-        let side = |length: usize| (length + 2 * d.padding - d.kernel) / d.stride + 1;
-        let (oh, ow) = (side(d.height), side(d.width));
-        let mut windows = Vec::with_capacity(d.n * oh * ow * inner);
+        // Windows, and zeros before the first.
+        let side = |length: usize| match d.padding {
+            Padding::Every(zeros) => ((length + 2 * zeros - d.kernel) / d.stride + 1, zeros),
+            Padding::Same => {
+                let count = length.div_ceil(d.stride);
+                let needed = (count - 1) * d.stride + d.kernel;
+                (count, needed.saturating_sub(length) / 2)
+            }
+        };
+        let ((oh, above), (ow, before)) = (side(d.height), side(d.width));
+        let mut product = Vec::with_capacity(d.n * oh * ow * d.out);
         for (b, oy, ox) in (0..d.n * oh * ow).map(|i| (i / (oh * ow), i / ow % oh, i % ow)) {
-            for (ky, kx) in (0..d.kernel * d.kernel).map(|i| (i / d.kernel, i % d.kernel)) {
-                let y = (oy * d.stride + ky).checked_sub(d.padding);
-                let x = (ox * d.stride + kx).checked_sub(d.padding);
-                for c in 0..d.channels {
-                    windows.push(match (y, x) {
-                        (Some(y), Some(x)) if y < d.height && x < d.width => {
-                            x64[((b * d.height + y) * d.width + x) * d.channels + c]
-                        }
-                        _ => 0.0,
-                    });
+            for (group, w) in w64.chunks_exact(outs * inner).enumerate() {
+                let mut window = Vec::with_capacity(inner);
+                for (ky, kx) in (0..d.kernel * d.kernel).map(|i| (i / d.kernel, i % d.kernel)) {
+                    let y = (oy * d.stride + ky).checked_sub(above);
+                    let x = (ox * d.stride + kx).checked_sub(before);
+                    for c in group * part..(group + 1) * part {
+                        window.push(match (y, x) {
+                            (Some(y), Some(x)) if y < d.height && x < d.width => {
+                                x64[((b * d.height + y) * d.width + x) * d.channels + c]
+                            }
+                            _ => 0.0,
+                        });
+                    }
                 }
+                product.extend(products_of(&window, w, inner));
             }
         }
         let (bias, b64) = self.tensor(&[d.out], 3)?;
@@ -201,12 +232,17 @@ impl<'a, B: Backend> Suite<'a, B> {
             residual: full.then_some(&residual),
             residual_first: i.is_multiple_of(2),
         };
-        let got = x.conv2d(&w, d.kernel, d.stride, d.padding, &after)?;
-        let product = products_of(&windows, &w64, inner);
+        let window = tensor::Window {
+            kernel: d.kernel,
+            stride: d.stride,
+            padding: d.padding,
+            groups: d.groups,
+        };
+        let got = x.conv2d(&w, window, &after)?;
         let want = Self::after(i, &product, d.out, (&b64, &r64));
         let name = format!(
-            "conv2d {}×{}×{}×{} by {} step {} pad {} {stored:?}",
-            d.n, d.height, d.width, d.channels, d.kernel, d.stride, d.padding
+            "conv2d {}×{}×{}×{} by {} step {} {:?} → {} in {} {stored:?}",
+            d.n, d.height, d.width, d.channels, d.kernel, d.stride, d.padding, d.out, d.groups
         );
         self.check(name, &got, &want, self.tolerance(stored)).await
     }
@@ -250,7 +286,7 @@ pub async fn products<B: Backend>(backend: &B, thin: bool) -> Result<Vec<Outcome
         }
     }
     for (i, window) in WINDOWS.iter().enumerate() {
-        let inner = window.kernel * window.kernel * window.channels;
+        let inner = window.kernel * window.kernel * window.channels / window.groups;
         // Quantised weights are whole blocks.
         let stored = STORED[i % if inner.is_multiple_of(32) { 4 } else { 2 }];
         suite.window_case(i, window, stored).await?;
@@ -284,6 +320,9 @@ pub async fn large_weights<B: Backend>(backend: &B) -> Result<Vec<Outcome>> {
             suite.product_case(i + 1, (rows, cols, 288), stored).await?;
         }
     }
+    // The second buffer begins in the middle of a group.
+    let window = grouped([1, 5, 4, 64], 1, 600, 2);
+    suite.window_case(1, &window, Stored::F32).await?;
     Ok(suite.outcomes)
 }
 

@@ -50,6 +50,17 @@ impl Matrix {
         }
     }
 
+    /// Rows `start .. start + count`, in f32.
+    pub(super) fn part(&self, start: usize, count: usize) -> Result<Self> {
+        Ok(Self::Dense(match self {
+            Self::Dense(w) => w.narrow(0, start, count)?,
+            Self::Quantized(w) => {
+                let ids = Tensor::arange(start as u32, (start + count) as u32, &Device::Cpu)?;
+                w.embedding(&ids)?
+            }
+        }))
+    }
+
     /// Rows `ids` `[n]` → `[n, cols]`.
     pub(super) fn rows(&self, ids: &Tensor) -> Result<Tensor> {
         match self {

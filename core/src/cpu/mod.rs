@@ -20,8 +20,8 @@ pub use matrix::Matrix;
 
 use crate::Result;
 use crate::backend::{
-    Activation, AttentionDims, Backend, Columns, Epilogue, PoolDims, RotaryDims, Span, UnfoldDims,
-    WeightData, WriteDims,
+    Activation, AttentionDims, Backend, Columns, Epilogue, ExciteDims, PoolDims, RotaryDims, Span,
+    UnfoldDims, WeightData, WriteDims,
 };
 
 /// The parameters under training, by canonical name.
@@ -132,6 +132,37 @@ fn split_heads(
         .contiguous()?)
 }
 
+/// A product `[rows, out]` and what follows it.
+fn finished(
+    mut y: Tensor,
+    (rows, out): (usize, usize),
+    epilogue: Epilogue<'_, Tensor>,
+) -> Result<Tensor> {
+    let residual = match epilogue.residual {
+        Some(residual) => Some(residual.reshape((rows, out))?),
+        None => None,
+    };
+    let (first, last) = if epilogue.residual_first {
+        (residual, None)
+    } else {
+        (None, residual)
+    };
+    if let Some(residual) = first {
+        y = (y + residual)?;
+    }
+    match (epilogue.bias, epilogue.activation) {
+        (Some(bias), activation) => {
+            y = y.apply_op2(&bias.flatten_all()?, ops::BiasActivation(activation))?;
+        }
+        (None, Some(activation)) => y = y.apply_op1(ops::Activate(activation))?,
+        (None, None) => {}
+    }
+    match last {
+        Some(residual) => Ok((y + residual)?),
+        None => Ok(y),
+    }
+}
+
 impl Backend for Candle {
     type Buffer = Tensor;
     type Ids = Tensor;
@@ -185,30 +216,11 @@ impl Backend for Candle {
         (out, inner): (usize, usize),
         epilogue: Epilogue<'_, Tensor>,
     ) -> Result<Tensor> {
-        let mut y = w.product(&x.reshape((rows, inner))?)?;
-        let residual = match epilogue.residual {
-            Some(residual) => Some(residual.reshape((rows, out))?),
-            None => None,
-        };
-        let (first, last) = if epilogue.residual_first {
-            (residual, None)
-        } else {
-            (None, residual)
-        };
-        if let Some(residual) = first {
-            y = (y + residual)?;
-        }
-        match (epilogue.bias, epilogue.activation) {
-            (Some(bias), activation) => {
-                y = y.apply_op2(&bias.flatten_all()?, ops::BiasActivation(activation))?;
-            }
-            (None, Some(activation)) => y = y.apply_op1(ops::Activate(activation))?,
-            (None, None) => {}
-        }
-        match last {
-            Some(residual) => Ok((y + residual)?),
-            None => Ok(y),
-        }
+        finished(
+            w.product(&x.reshape((rows, inner))?)?,
+            (rows, out),
+            epilogue,
+        )
     }
 
     fn layer_norm(
@@ -303,6 +315,45 @@ impl Backend for Candle {
 
     fn unfold(&self, x: &Tensor, dims: UnfoldDims) -> Result<Tensor> {
         Ok(x.contiguous()?.apply_op1(ops::Unfold(dims))?)
+    }
+
+    fn conv2d(
+        &self,
+        x: &Tensor,
+        dims: UnfoldDims,
+        w: &Matrix,
+        (out, groups): (usize, usize),
+        epilogue: Epilogue<'_, Tensor>,
+    ) -> Result<Tensor> {
+        let (out_height, out_width) = dims.out();
+        let rows = dims.n * out_height * out_width;
+        if groups == 1 {
+            return finished(w.product(&self.unfold(x, dims)?)?, (rows, out), epilogue);
+        }
+        let channels = dims.channels / groups;
+        let pixels = x.reshape((dims.n * dims.height * dims.width, dims.channels))?;
+        let parts = (0..groups).map(|group| {
+            let part = pixels.narrow(1, group * channels, channels)?;
+            let windows = self.unfold(&part, UnfoldDims { channels, ..dims })?;
+            let count = out / groups;
+            w.part(group * count, count)?.product(&windows)
+        });
+        let parts: Vec<Tensor> = parts.collect::<Result<_>>()?;
+        finished(Tensor::cat(&parts, 1)?, (rows, out), epilogue)
+    }
+
+    fn excite(
+        &self,
+        x: &Tensor,
+        gate: &Tensor,
+        residual: &Tensor,
+        dims: ExciteDims,
+    ) -> Result<Tensor> {
+        let shape = (dims.n, dims.rows, dims.cols);
+        let gate = gate.reshape((dims.n, 1, dims.cols))?;
+        let open = (gate.neg()?.exp()? + 1.0)?.recip()?;
+        let opened = x.reshape(shape)?.broadcast_mul(&open)?;
+        Ok(((opened * f64::from(dims.scale))? + residual.reshape(shape)?)?)
     }
 
     fn avg_pool(&self, x: &Tensor, dims: PoolDims) -> Result<Tensor> {

@@ -206,17 +206,18 @@ impl Unfold {
         let d = &self.0;
         let (out_height, out_width) = d.out();
         let window = d.kernel * d.kernel * d.channels;
+        let (above, before) = d.before();
         for n in 0..d.n {
             for (oy, ox) in (0..out_height).flat_map(|y| (0..out_width).map(move |x| (y, x))) {
                 let target = ((n * out_height + oy) * out_width + ox) * window;
-                let left = (ox * d.stride) as isize - d.padding as isize;
+                let left = (ox * d.stride) as isize - before as isize;
                 let first = (-left).max(0) as usize;
                 let last = (d.width as isize - left).clamp(0, d.kernel as isize) as usize;
                 if first >= last {
                     continue;
                 }
                 for ky in 0..d.kernel {
-                    let y = (oy * d.stride + ky) as isize - d.padding as isize;
+                    let y = (oy * d.stride + ky) as isize - above as isize;
                     if y < 0 || y >= d.height as isize {
                         continue;
                     }

@@ -19,8 +19,8 @@ pub use variants::contract;
 pub use weight::GpuWeight;
 
 use crate::backend::{
-    Activation, AttentionDims, Backend, Columns, Epilogue, PoolDims, RotaryDims, Span, UnfoldDims,
-    WeightData, WriteDims,
+    Activation, AttentionDims, Backend, Columns, Epilogue, ExciteDims, PoolDims, RotaryDims, Span,
+    UnfoldDims, WeightData, WriteDims,
 };
 use crate::{DeviceError, Result};
 use kernels::Kernel;
@@ -238,10 +238,20 @@ impl Backend for Gpu {
         x: &Buffer,
         dims: UnfoldDims,
         w: &GpuWeight,
-        out: usize,
+        out: (usize, usize),
         epilogue: Epilogue<'_, Buffer>,
     ) -> Result<Buffer> {
         Ok(kernels::linear::conv2d(self, x, dims, w, out, &epilogue)?)
+    }
+
+    fn excite(
+        &self,
+        x: &Buffer,
+        gate: &Buffer,
+        residual: &Buffer,
+        dims: ExciteDims,
+    ) -> Result<Buffer> {
+        Ok(kernels::excite::run(self, x, gate, residual, dims)?)
     }
 
     fn avg_pool(&self, x: &Buffer, dims: PoolDims) -> Result<Buffer> {

@@ -4,6 +4,7 @@ pub mod clip;
 pub mod flamingo;
 pub mod gated_xattn;
 pub mod lm;
+pub mod nfnet;
 mod pool;
 pub mod resampler;
 pub mod resnet;

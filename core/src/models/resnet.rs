@@ -7,7 +7,7 @@ use crate::backend::{Activation, Backend};
 use crate::checkpoint::Scope;
 use crate::config::ResNetConfig;
 use crate::models::pool::CrossAttention;
-use crate::tensor::{After, Tensor, Weight};
+use crate::tensor::{After, Tensor, Weight, Window};
 use crate::{Error, Result};
 
 /// A convolution over `[n, h, w, c]` with as much padding as keeps the size.
@@ -38,13 +38,8 @@ impl<B: Backend> Conv<B> {
         if self.kernel == 1 {
             x.linear(&self.weight, after)
         } else {
-            x.conv2d(
-                &self.weight,
-                self.kernel,
-                self.stride,
-                self.kernel / 2,
-                after,
-            )
+            let window = Window::new(self.kernel, self.stride, self.kernel / 2);
+            x.conv2d(&self.weight, window, after)
         }
     }
 

@@ -1,10 +1,11 @@
-//! The image tower, of either family.
+//! The image tower, of each family.
 
 use crate::Result;
 use crate::backend::Backend;
 use crate::checkpoint::Scope;
 use crate::config::VisionConfig;
 use crate::config::flamingo::VisionFeatures;
+use crate::models::nfnet::Nfnet;
 use crate::models::resnet::ModifiedResNet;
 use crate::models::vit::Vit;
 use crate::tensor::Tensor;
@@ -15,6 +16,8 @@ pub enum VisionTower<B: Backend> {
     Vit(Vit<B>),
     /// A ModifiedResNet.
     ResNet(ModifiedResNet<B>),
+    /// An NFNet.
+    Nfnet(Nfnet<B>),
 }
 
 impl<B: Backend> VisionTower<B> {
@@ -33,6 +36,7 @@ impl<B: Backend> VisionTower<B> {
             VisionConfig::ResNet(config) => {
                 Self::ResNet(ModifiedResNet::load(scope, config, embed_dim)?)
             }
+            VisionConfig::Nfnet(config) => Self::Nfnet(Nfnet::load(scope, config, embed_dim)?),
         })
     }
 
@@ -46,13 +50,14 @@ impl<B: Backend> VisionTower<B> {
         match self {
             Self::Vit(vit) => vit.forward(pixels),
             Self::ResNet(resnet) => resnet.forward(pixels),
+            Self::Nfnet(nfnet) => nfnet.forward(pixels),
         }
     }
 
     /// Pictures `[n, size, size, 3]` → features `[n, places, width]`: the tokens
-    /// of a transformer, the places of a ResNet's last layer row by row.
-    /// `wanted` is about tokens; a ResNet has neither a class token nor a last
-    /// norm.
+    /// of a transformer, the places of the last layer of the others row by
+    /// row. `wanted` is about tokens; the others have neither a class token nor a
+    /// last norm.
     ///
     /// # Errors
     /// Where shapes do not go together or the device fails.
@@ -60,11 +65,12 @@ impl<B: Backend> VisionTower<B> {
         match self {
             Self::Vit(vit) => vit.features(pixels, wanted),
             Self::ResNet(resnet) => flat(&resnet.features(pixels)?),
+            Self::Nfnet(nfnet) => flat(&nfnet.features(pixels)?),
         }
     }
 
-    /// What lies between, to be compared with a reference: see [`Vit::states`]
-    /// and [`ModifiedResNet::states`].
+    /// What lies between, to be compared with a reference: see [`Vit::states`],
+    /// [`ModifiedResNet::states`] and [`Nfnet::states`].
     ///
     /// # Errors
     /// As [`VisionTower::features`].
@@ -72,6 +78,7 @@ impl<B: Backend> VisionTower<B> {
         match self {
             Self::Vit(vit) => vit.states(pixels),
             Self::ResNet(resnet) => resnet.states(pixels),
+            Self::Nfnet(nfnet) => nfnet.states(pixels),
         }
     }
 }

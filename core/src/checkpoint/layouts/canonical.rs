@@ -9,6 +9,7 @@ use crate::config::ClipConfig;
 pub(super) const MARKS: &[&str] = &[
     "vision.positional_embedding",
     "vision.attnpool.positional_embedding",
+    "vision.stem.0.weight",
     "text.token_embedding",
 ];
 pub(super) const MODEL_TYPE: &str = "plume_clip";

@@ -54,6 +54,12 @@ pub enum Recipe {
         /// `running_var`.
         norm: String,
     },
+    /// The weight of a convolution (see [`Recipe::PatchRows`]), whose rows are
+    /// given mean 0 and variance `gain² / inner`.
+    Standardized {
+        /// The convolution, whose tensors are `weight` and `gain`.
+        conv: String,
+    },
     /// The bias that folding leaves: `bias − mean · gain / √(variance + ε)`.
     FoldedBias {
         /// The norm.
@@ -82,6 +88,7 @@ impl Recipe {
                 conv: name(&conv),
                 norm: name(&norm),
             },
+            Self::Standardized { conv } => Self::Standardized { conv: name(&conv) },
             Self::FoldedBias { norm } => Self::FoldedBias { norm: name(&norm) },
         }
     }
@@ -103,6 +110,7 @@ impl Recipe {
                 sources.insert(0, conv.clone());
                 sources
             }
+            Self::Standardized { conv } => of_norm(conv, &["weight", "gain"]),
             Self::FoldedBias { norm } => {
                 of_norm(norm, &["weight", "bias", "running_mean", "running_var"])
             }

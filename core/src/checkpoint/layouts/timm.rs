@@ -1,5 +1,6 @@
 //! timm: `vision_transformer.py` and `byobnet.py`, whose CLIP image towers are
-//! those of OpenAI under other names (`_convert_openai_clip`).
+//! those of OpenAI under other names (`_convert_openai_clip`); `nfnet.py`, whose
+//! `dm_nfnet_*` are DeepMind's.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -7,12 +8,16 @@ use serde_json::Value;
 use super::{Recipe, block, parse};
 use crate::backend::Activation;
 use crate::config::{
-    ClipConfig, ResNetConfig, Scoring, StemConfig, TransformerConfig, VisionConfig, VisionPool,
-    VitConfig,
+    ClipConfig, NfnetConfig, ResNetConfig, Scoring, StemConfig, TransformerConfig, VisionConfig,
+    VisionPool, VitConfig,
 };
 use crate::{Error, Result};
 
-pub(super) const MARKS: &[&str] = &["patch_embed.proj.weight", "stem.conv1.conv.weight"];
+pub(super) const MARKS: &[&str] = &[
+    "patch_embed.proj.weight",
+    "stem.conv1.conv.weight",
+    "stem.conv1.gain",
+];
 
 /// The bias of timm's classifier.
 pub(super) const ZEROS: &str = "head.bias";
@@ -37,6 +42,9 @@ pub(super) fn recipe(prefix: &str, name: &str) -> Recipe {
             .replace("c_proj", "fc2");
         return Recipe::Take(format!("{prefix}attn_pool.{part}"));
     }
+    if let Some(recipe) = nfnet(prefix, rest) {
+        return recipe;
+    }
     let source = match rest {
         "stem.conv1.weight" => {
             return Recipe::PatchRows(format!("{prefix}patch_embed.proj.weight"));
@@ -48,6 +56,32 @@ pub(super) fn recipe(prefix: &str, name: &str) -> Recipe {
         _ => return resnet(prefix, rest),
     };
     Recipe::Take(format!("{prefix}{source}"))
+}
+
+/// A tensor of an NFNet.
+fn nfnet(prefix: &str, rest: &str) -> Option<Recipe> {
+    let (module, leaf) = rest.rsplit_once('.')?;
+    let module = match module.split_once('.') {
+        Some(("stages", _)) => module.replace("se.", "attn_last."),
+        // Theirs count from 1.
+        Some(("stem", i)) => format!("stem.conv{}", i.parse::<usize>().ok()? + 1),
+        _ if module == "final_conv" => module.to_owned(),
+        _ if module == "fc" => "head.fc".into(),
+        _ => return None,
+    };
+    let module = format!(
+        "{prefix}{}",
+        module.replace("downsample", "downsample.conv")
+    );
+    let plain = module.contains("fc") || leaf != "weight";
+    Some(if plain {
+        Recipe::Take(format!(
+            "{module}.{}",
+            leaf.replace("skip_gain", "skipinit_gain")
+        ))
+    } else {
+        Recipe::Standardized { conv: module }
+    })
 }
 
 fn resnet(prefix: &str, rest: &str) -> Recipe {
@@ -126,6 +160,7 @@ pub(super) fn config(value: Value) -> Result<ClipConfig> {
     let mut vision = tower(name)?;
     match &mut vision {
         VisionConfig::ResNet(resnet) => resnet.image_size = side.unwrap_or(resnet.image_size),
+        VisionConfig::Nfnet(nfnet) => nfnet.image_size = side.unwrap_or(nfnet.image_size),
         VisionConfig::Vit(vit) => {
             vit.image_size = side.unwrap_or(vit.image_size);
             // timm computes OpenAI's weights with GELU under the plain name;
@@ -155,11 +190,16 @@ pub(super) fn tower(name: &str) -> Result<VisionConfig> {
     let unknown = || {
         Error::Config(format!(
             "`{name}` is no image tower that is known; expected timm's CLIP (such as \
-             vit_base_patch32_clip_224 or resnet50_clip) or SigLIP (vit_base_patch16_siglip_224)"
+             vit_base_patch32_clip_224 or resnet50_clip), SigLIP (vit_base_patch16_siglip_224) or \
+             NFNet (dm_nfnet_f0)"
         ))
     };
     if let Some(resnet) = resnet_tower(name) {
         return Ok(VisionConfig::ResNet(resnet));
+    }
+    let nfnet = name.strip_prefix("dm_nfnet_f").and_then(|f| f.parse().ok());
+    if let Some(nfnet) = nfnet.and_then(NfnetConfig::f) {
+        return Ok(VisionConfig::Nfnet(nfnet));
     }
     let parts: Vec<&str> = name.split('_').collect();
     let (size, patch, family, side, quick) = match parts.as_slice() {

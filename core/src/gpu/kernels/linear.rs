@@ -25,7 +25,16 @@ struct Rows<'a> {
     buffer: &'a Buffer,
     rows: usize,
     inner: usize,
-    windows: Option<UnfoldDims>,
+    windows: Option<Windows>,
+}
+
+/// Windows of pictures, whose channels and columns are in equal groups.
+#[derive(Clone, Copy)]
+struct Windows {
+    dims: UnfoldDims,
+    groups: usize,
+    group_channels: usize,
+    group_cols: usize,
 }
 
 /// See [`crate::backend::Backend::linear`].
@@ -52,17 +61,24 @@ pub(in crate::gpu) fn conv2d(
     buffer: &Buffer,
     dims: UnfoldDims,
     w: &GpuWeight,
-    out: usize,
+    (out, groups): (usize, usize),
     epilogue: &Epilogue<'_, Buffer>,
 ) -> Result<Buffer, DeviceError> {
     let (out_height, out_width) = dims.out();
     // A window of one pixel at every pixel is that pixel.
-    let pixels = (dims.kernel, dims.stride, dims.padding) == (1, 1, 0);
+    let pixels = (dims.kernel, dims.stride, dims.before(), groups) == (1, 1, (0, 0), 1);
+    let group_channels = dims.channels / groups;
+    let windows = Windows {
+        dims,
+        groups,
+        group_channels,
+        group_cols: out / groups,
+    };
     let x = Rows {
         buffer,
         rows: dims.n * out_height * out_width,
-        inner: dims.kernel * dims.kernel * dims.channels,
-        windows: (!pixels).then_some(dims),
+        inner: dims.kernel * dims.kernel * group_channels,
+        windows: (!pixels).then_some(windows),
     };
     product(gpu, &x, w, out, epilogue)
 }
@@ -121,6 +137,11 @@ impl Product<'_> {
             LinearVariant::Large => self.tiles(&KERNELS, 64),
             LinearVariant::Few if rows <= 4 && self.x.windows.is_none() => self.few(),
             LinearVariant::Few | LinearVariant::Small => self.tiles(&linear_small::KERNELS, 32),
+            // Parts are stored in vectors, which may not cross from one group to
+            // the next.
+            LinearVariant::Split { .. } if self.windows() == 2 && !self.quads() => {
+                self.tiles(&linear_small::KERNELS, 32)
+            }
             LinearVariant::Split { parts } => self.split(parts),
         }
     }
@@ -142,8 +163,8 @@ impl Product<'_> {
 
     /// Whether columns are stored in vectors.
     fn quads(&self) -> bool {
-        let sizes = [self.out, self.shard.start, self.shard.rows];
-        vectors(&sizes)
+        let group = self.x.windows.map_or(self.out, |x| x.group_cols);
+        vectors(&[self.out, self.shard.start, self.shard.rows, group])
     }
 
     /// Whether x is read in vectors: no four numbers may cross the end of a
@@ -151,8 +172,9 @@ impl Product<'_> {
     fn vector(&self) -> bool {
         match self.x.windows {
             None => vectors(&[self.x.inner]),
-            Some(d) => {
-                let pixels = [d.stride, d.padding, d.width, d.kernel];
+            Some(x) if x.groups > 1 => vectors(&[x.group_channels]),
+            Some(Windows { dims: d, .. }) => {
+                let pixels = [d.stride, d.before().1, d.width, d.kernel];
                 vectors(&pixels.map(|pixels| pixels * d.channels))
             }
         }
@@ -160,6 +182,23 @@ impl Product<'_> {
 
     fn variant(&self) -> u32 {
         self.w.storage as u32 | u32::from(self.vector()) << 8
+    }
+
+    /// As the shaders of tiles know it: whether there are windows, and groups.
+    fn windows(&self) -> u32 {
+        self.x.windows.map_or(0, |x| 1 + u32::from(x.groups > 1))
+    }
+
+    /// Tiles of columns: where there are groups, each has its own.
+    fn column_tiles(&self, side: usize) -> usize {
+        let (start, rows) = (self.shard.start, self.shard.rows);
+        match self.x.windows {
+            Some(x) if x.groups > 1 => {
+                let groups = (start + rows).div_ceil(x.group_cols) - start / x.group_cols;
+                groups * x.group_cols.div_ceil(side)
+            }
+            _ => rows.div_ceil(side),
+        }
     }
 
     fn parameters(&self, end: &End, row_tiles: usize, split: usize) -> Vec<u32> {
@@ -174,18 +213,24 @@ impl Product<'_> {
         let mut parameters = sizes.map(|x| x as u32).to_vec();
         parameters.extend([u32::from(end.bias), end.residual, end.activation]);
         parameters.extend([row_tiles as u32, split as u32]);
-        if let Some(d) = self.x.windows {
+        if let Some(x) = self.x.windows {
+            let d = x.dims;
             let (out_height, out_width) = d.out();
+            let (above, before) = d.before();
             let windows = [
                 d.height,
                 d.width * d.channels,
-                d.kernel * d.channels,
+                d.kernel * x.group_channels,
                 out_height,
                 out_width,
                 d.stride,
                 d.stride * d.channels,
-                d.padding,
-                d.padding * d.channels,
+                above,
+                before * d.channels,
+                d.channels,
+                x.group_channels,
+                x.group_cols,
+                self.shard.start,
             ];
             parameters.extend(windows.map(|x| x as u32));
         }
@@ -212,12 +257,12 @@ impl Product<'_> {
         let inner = self.w.blocks * BLOCK;
         self.gpu.recorder.dispatch(&Dispatch {
             kernel: &kernels[form(self.quads())],
-            variant: self.variant() | u32::from(self.x.windows.is_some()) << 16,
+            variant: self.variant() | self.windows() << 16,
             inputs: &self.inputs(),
             output: self.output,
             parameters: &self.parameters(&self.end(), row_tiles, inner),
             groups: (
-                self.shard.rows.div_ceil(side) as u32,
+                self.column_tiles(side) as u32,
                 row_tiles as u32,
                 tiles.div_ceil(row_tiles) as u32,
             ),
@@ -256,11 +301,11 @@ impl Product<'_> {
         self.gpu.recorder.dispatch(&Dispatch {
             // Parts are stored in vectors whatever the output's columns are.
             kernel: &linear_small::KERNELS[form(true)],
-            variant: self.variant() | u32::from(self.x.windows.is_some()) << 16 | 1 << 24,
+            variant: self.variant() | self.windows() << 16 | 1 << 24,
             inputs: &self.inputs(),
             output: &partial,
             parameters: &self.parameters(&nothing_yet, row_tiles, length),
-            groups: (cols.div_ceil(32) as u32, row_tiles as u32, parts as u32),
+            groups: (self.column_tiles(32) as u32, row_tiles as u32, parts as u32),
             work: self.work(),
         })?;
         let inputs = [

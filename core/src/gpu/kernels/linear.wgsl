@@ -13,7 +13,7 @@ var<workgroup> sides: array<vec4<f32>, 544>;
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let row_0 = (group.z * p.row_tiles + group.y) * TILE;
-  let col_0 = group.x * TILE;
+  let col_0 = first_col(group.x, TILE);
   let fetches_x = lane < 64u;
   let line = lane % 64u / 4u;
   let quad = lane % 4u * 4u;

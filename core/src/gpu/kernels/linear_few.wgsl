@@ -31,6 +31,7 @@ fn take(k: u32, scale: vec4<f32>, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: v
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let col = ((group.y * p.row_tiles + group.x) * GROUPS + lane / LANES) * 4u;
   let last = p.cols - 1u;
+  col_end = p.cols;
   var vectors = p.blocks * 8u;
   if WEIGHT == F16 { vectors = p.blocks * 4u; }
   if WEIGHT == Q8_0 { vectors = p.blocks * 2u; }

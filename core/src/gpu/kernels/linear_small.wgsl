@@ -14,7 +14,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let part = select(0u, group.z, SPLIT == 1u);
   let fold = select(group.z, 0u, SPLIT == 1u);
   let row_0 = (fold * p.row_tiles + group.y) * TILE;
-  let col_0 = group.x * TILE;
+  let col_0 = first_col(group.x, TILE);
   let line = lane / 8u;
   let quad = lane % 8u * 4u;
   let home = quad * PITCH + line;

@@ -8,6 +8,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   if row >= p.rows {
     return;
   }
+  col_end = p.cols;
   var sums = vec4<f32>(0.0);
   for (var part = 0u; part < p.split; part++) {
     sums += x[(part * p.rows + row) * quads + quad];

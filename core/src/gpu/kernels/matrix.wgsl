@@ -6,6 +6,7 @@
 // w is [cols, 32 · blocks], zero where `inner` has ended.
 override WEIGHT: u32 = 0u;
 override VECTOR: u32 = 0u;
+// 1: x is windows over pictures; 2: over groups of their channels.
 override WINDOWS: u32 = 0u;
 override SPLIT: u32 = 0u;
 
@@ -26,12 +27,34 @@ struct Parameters {
   // each line of a window.
   height: u32, line: u32, run: u32, out_height: u32, out_width: u32,
   down: u32, across: u32, above: u32, before: u32,
+  // Each group of `group_cols` columns is made of `group_channels` of the
+  // `channels` of a pixel; `start` is the column that the first row of w gives.
+  channels: u32, group_channels: u32, group_cols: u32, start: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> w: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read> scales: array<u32>;
+
+// One after the last column of a tile's group, and its first channel.
+var<private> col_end: u32;
+var<private> channel_0: u32;
+
+// The first column of a tile. Tiles begin anew with each group; columns before
+// the first row of w wrap to large numbers, out like those behind the last.
+fn first_col(tile: u32, side: u32) -> u32 {
+  col_end = p.cols;
+  if WINDOWS < 2u {
+    return tile * side;
+  }
+  let tiles = (p.group_cols + side - 1u) / side;
+  let group = p.start / p.group_cols + tile / tiles;
+  let first = group * p.group_cols - p.start;
+  channel_0 = group * p.group_channels;
+  col_end = min(p.cols, (group + 1u) * p.group_cols - p.start);
+  return first + tile % tiles * side;
+}
 
 // Where a row of x begins: of a matrix, `start`; of windows, line `top` and
 // place `left` of the picture whose first line is `start`.
@@ -51,13 +74,18 @@ fn row_of(row: u32) -> Row {
   return Row(
     rest / p.out_height * p.height,
     rest % p.out_height * p.down - p.above,
-    there % p.out_width * p.across - p.before,
+    there % p.out_width * p.across - p.before + channel_0,
   );
 }
 
 fn place_of(k: u32) -> Place {
   if WINDOWS == 0u {
     return Place(k, 0u, 0u);
+  }
+  if WINDOWS == 2u {
+    let at = k % p.run;
+    let pixel = at / p.group_channels;
+    return Place(k, k / p.run, pixel * p.channels + at % p.group_channels);
   }
   return Place(k, k / p.run, k % p.run);
 }

@@ -10,6 +10,7 @@ mod attention_few;
 mod attention_sum;
 pub(super) mod avg_pool;
 pub(super) mod copy;
+pub(super) mod excite;
 pub(super) mod gated_add;
 pub(super) mod gather;
 pub(super) mod glu;
@@ -49,6 +50,7 @@ fn all() -> Vec<&'static Kernel> {
         &attention_sum::KERNEL,
         &avg_pool::KERNEL,
         &copy::KERNEL,
+        &excite::KERNEL,
         &gated_add::KERNEL,
         &gather::KERNEL,
         &glu::KERNEL,

@@ -4,7 +4,7 @@
 @group(0) @binding(6) var<storage, read_write> out: array<f32>;
 
 fn finish_one(row: u32, col: u32, sum: f32) {
-  if row >= p.rows || col >= p.cols {
+  if row >= p.rows || col >= col_end {
     return;
   }
   let at = row * p.width + p.first + col;

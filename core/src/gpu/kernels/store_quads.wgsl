@@ -6,7 +6,7 @@
 // Columns col .. col + 4 of a row. Parts of a split product lie one after the
 // other.
 fn finish(part: u32, row: u32, col: u32, sums: vec4<f32>) {
-  if row >= p.rows || col >= p.cols {
+  if row >= p.rows || col >= col_end {
     return;
   }
   let at = ((part * p.rows + row) * p.width + p.first + col) / 4u;

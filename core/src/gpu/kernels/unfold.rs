@@ -14,9 +14,11 @@ pub(in crate::gpu) static KERNEL: Kernel = Kernel {
 /// See [`crate::backend::Backend::unfold`].
 pub(in crate::gpu) fn run(gpu: &Gpu, x: &Buffer, d: UnfoldDims) -> Result<Buffer, DeviceError> {
     let (out_height, out_width) = d.out();
+    let (above, before) = d.before();
     let len = d.n * out_height * out_width * d.kernel * d.kernel * d.channels;
     let parameters = [
-        len, d.height, d.width, d.channels, d.kernel, d.stride, d.padding, out_height, out_width,
+        len, d.height, d.width, d.channels, d.kernel, d.stride, above, before, out_height,
+        out_width,
     ]
     .map(|x| x as u32);
     gpu.each(&KERNEL, &[Some(x)], len, &parameters)

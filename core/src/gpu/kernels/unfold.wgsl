@@ -1,6 +1,6 @@
 struct Parameters {
-  len: u32, height: u32, width: u32, channels: u32, kernel: u32, step: u32, padding: u32,
-  out_height: u32, out_width: u32, stride: u32,
+  len: u32, height: u32, width: u32, channels: u32, kernel: u32, step: u32,
+  above: u32, before: u32, out_height: u32, out_width: u32, stride: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Parameters;
@@ -24,8 +24,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let oy = rest % p.out_height;
   let n = rest / p.out_height;
   // Left of or above the picture wraps to a large number, out like the others.
-  let ix = ox * p.step + kx - p.padding;
-  let iy = oy * p.step + ky - p.padding;
+  let ix = ox * p.step + kx - p.before;
+  let iy = oy * p.step + ky - p.above;
   if ix < p.width && iy < p.height {
     out[i] = x[((n * p.height + iy) * p.width + ix) * p.channels + channel];
   } else {
