@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use plume_core::backend::Backend;
 use plume_core::checkpoint::{
-    Bytes, Checkpoint, Companions, Layout, Packed, clip_config, gguf, openai_config, shard_names,
+    Bytes, Checkpoint, Companions, Layout, Packed, Shards, TensorFile, clip_config, gguf,
+    open_file, openai_config, shard_names,
 };
 use plume_core::config::ClipConfig;
 use plume_core::image::Preprocess;
 use plume_core::models::clip::Clip;
 use plume_core::tasks::classify::Classifier;
+use plume_core::tasks::verify::Published;
 use plume_core::tokens::Tokenizer;
 
 use crate::hub;
@@ -73,10 +75,34 @@ const WEIGHTS: &[&str] = &[
     "model.safetensors.index.json",
     "model.gguf",
     "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
     "open_clip_pytorch_model.bin",
 ];
 /// The end of the name of an index of several files.
-const INDEX: &str = ".safetensors.index.json";
+const INDEX: &str = ".index.json";
+
+/// Opens weights of any format, by its name the index of several files beside
+/// it (`model.safetensors.index.json`, `pytorch_model.bin.index.json`).
+///
+/// # Errors
+/// Where a file is missing or damaged.
+pub fn tensor_file(path: &Path) -> Result<(Box<dyn TensorFile>, Option<Packed>)> {
+    let context = || path.display().to_string();
+    if !context().ends_with(INDEX) {
+        return open_file(Box::new(OnDisk::open(path)?)).with_context(context);
+    }
+    let index = std::fs::read_to_string(path).with_context(context)?;
+    let mut files = Vec::<(String, Box<dyn Bytes>)>::new();
+    for name in shard_names(&index).with_context(context)? {
+        // One that is missing is told by the shards.
+        let path = path.with_file_name(&name);
+        if path.is_file() {
+            files.push((name, Box::new(OnDisk::open(&path)?)));
+        }
+    }
+    let shards = Shards::open(&index, files).with_context(context)?;
+    Ok((Box::new(shards), None))
+}
 
 impl ModelFiles {
     /// A directory, or a weights file whose directory holds the rest.
@@ -177,6 +203,18 @@ impl ModelFiles {
         }
     }
 
+    /// What is published about the model.
+    ///
+    /// # Errors
+    /// Where a `published.json` beside the weights cannot be read.
+    pub fn published(&self) -> Result<Option<Published>> {
+        let path = self.directory.join("published.json");
+        let json = path.is_file().then(|| std::fs::read_to_string(&path));
+        let json = json.transpose();
+        let json = json.with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Published::about(json.as_deref(), &self.config()?)?)
+    }
+
     /// The sizes.
     ///
     /// # Errors
@@ -246,21 +284,8 @@ impl ModelFiles {
     /// # Errors
     /// Where the file is damaged or of another architecture.
     pub fn checkpoint(&self) -> Result<Checkpoint> {
-        let context = || self.weights.display().to_string();
-        if context().ends_with(INDEX) {
-            let index = std::fs::read_to_string(&self.weights).with_context(context)?;
-            let mut files = Vec::<(String, Box<dyn Bytes>)>::new();
-            for name in shard_names(&index).with_context(context)? {
-                // One that is missing is told by the checkpoint.
-                let path = self.directory.join(&name);
-                if path.is_file() {
-                    files.push((name, Box::new(OnDisk::open(&path)?)));
-                }
-            }
-            return Checkpoint::open_shards(&index, files).with_context(context);
-        }
-        let bytes = OnDisk::open(&self.weights)?;
-        Checkpoint::open(Box::new(bytes)).with_context(context)
+        let (file, packed) = tensor_file(&self.weights)?;
+        Checkpoint::of(file, packed).with_context(|| self.weights.display().to_string())
     }
 
     /// Everything, on a device.

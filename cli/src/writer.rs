@@ -14,7 +14,7 @@ use plume_core::tensor::Tensor;
 use plume_core::tokens::TextTokenizer;
 use serde_json::Value;
 
-use crate::model::OnDisk;
+use crate::model::tensor_file;
 use crate::pictures;
 
 /// What `model_type` says of a Flamingo with our own names.
@@ -201,7 +201,12 @@ fn id(value: &Value) -> Option<u32> {
 
 /// The weights, under the first name that is there.
 fn weights(directory: &Path, layout: Layout) -> Result<Checkpoint> {
-    let names = ["model.safetensors", "pytorch_model.bin"];
+    let names = [
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "pytorch_model.bin",
+        "pytorch_model.bin.index.json",
+    ];
     let found = names
         .iter()
         .map(|name| directory.join(name))
@@ -209,6 +214,6 @@ fn weights(directory: &Path, layout: Layout) -> Result<Checkpoint> {
     let Some(path) = found else {
         bail!("{} holds no {}", directory.display(), names.join(" or "));
     };
-    let bytes = OnDisk::open(&path)?;
-    Checkpoint::open_as(Box::new(bytes), layout).with_context(|| path.display().to_string())
+    let (file, packed) = tensor_file(&path)?;
+    Ok(Checkpoint::with_layout(file, packed, layout))
 }

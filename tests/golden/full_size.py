@@ -27,10 +27,26 @@ OPEN_CLIP = {name: f"{config}-quickgelu" for name, config in OPENAI.items()} | {
 MODELS = [*OPEN_CLIP, *TINYCLIP, *SIGLIP]
 
 
+def pictures(count, side, generator):
+    """Noise of all sizes from the whole picture to a pixel, as photographs have it:
+    white noise alone looks the same everywhere to a deep network, whose batch norms
+    then magnify what little differs, rounding included."""
+    scales = [2**i for i in range(side.bit_length()) if 2**i < side] + [side]
+    parts = [torch.nn.functional.interpolate(
+        torch.randn(count, 3, scale, scale, generator=generator), side, mode="bilinear")
+        for scale in scales]
+    return sum(parts) / len(parts) ** 0.5
+
+
 def settle(model, seed):
     """Batch norms as training leaves them: with the statistics of what reaches
-    them, so that 60 layers neither blow up nor fade."""
+    them, so that 60 layers neither blow up nor fade, and blocks that add a part of
+    what they pass on (those of a ResNet start at nothing): where each adds as much
+    again, rounding grows from layer to layer until it is all there is."""
     randomize(model, seed, 2.6593)
+    for name, norm in model.named_modules():
+        if name.endswith(".bn3") and "layer" in name:
+            norm.weight.mul_(0.25)
     norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     for norm in norms:
         norm.train()
@@ -40,7 +56,7 @@ def settle(model, seed):
         side = model.visual.image_size
         side = side[0] if isinstance(side, tuple) else side
         generator = torch.Generator().manual_seed(seed + 2)
-        model.encode_image(torch.randn(2, 3, side, side, generator=generator))
+        model.encode_image(pictures(4, side, generator))
         model.eval()
 
 
@@ -78,7 +94,7 @@ def main():
         side = config["model_cfg"]["vision_cfg"]["image_size"]
         files = "open_clip_model.safetensors", "open_clip_config.json"
         encode = model.encode_image, model.encode_text
-    pixels = torch.randn(1, 3, side, side, generator=generator)
+    pixels = pictures(1, side, generator)
     image, text = encode[0](pixels), encode[1](ids)
     save_file({key: t.contiguous() for key, t in model.state_dict().items()}, out / files[0])
     (out / files[1]).write_text(json.dumps(config))

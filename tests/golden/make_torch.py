@@ -8,6 +8,7 @@ state.bin      torch.save of the state dictionary
 archive.pt     TorchScript, as OpenAI publishes: the model of open_clip, scripted
 training.pt    what a training run saves: epoch, and the weights below state_dict
                under the names that parallel training gives them
+sharded/       the weights in two files beside an index, as transformers saved them
 views.bin      slices, transposed and scalar tensors, of every float type;
                views.safetensors holds their numbers in f32
 old.bin        the format before PyTorch 1.6, which is refused
@@ -35,6 +36,18 @@ def main():
                 "state_dict": {f"module.{name}": tensor for name, tensor in state.items()}},
                out / "training.pt")
     torch.save({"x": torch.ones(2)}, out / "old.bin", _use_new_zipfile_serialization=False)
+
+    sharded = out / "sharded"
+    sharded.mkdir(exist_ok=True)
+    weight_map = {}
+    for part in range(2):
+        file = f"pytorch_model-{part + 1:05}-of-00002.bin"
+        names = sorted(state)[part::2]
+        torch.save({name: state[name] for name in names}, sharded / file)
+        weight_map |= {name: file for name in names}
+    size = sum(tensor.nbytes for tensor in state.values())
+    (sharded / "pytorch_model.bin.index.json").write_text(json.dumps(
+        {"metadata": {"total_size": size}, "weight_map": weight_map}, indent=2) + "\n")
 
     config = json.loads((source / "open_clip_config.json").read_text())["model_cfg"]
     model = CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"],

@@ -22,6 +22,33 @@ pub fn printed(output: Output) -> Result<String> {
     Ok(String::from_utf8(stdout)?)
 }
 
+/// Runs the command.
+///
+/// # Panics
+/// Where it cannot be started.
+pub fn run(arguments: &[&str]) -> Output {
+    let output = Command::new(plume()).args(arguments).output();
+    output.expect("plume is built")
+}
+
+/// Runs the command, which must do well; what it prints.
+///
+/// # Panics
+/// Where it fails.
+pub fn well(arguments: &[&str]) -> String {
+    printed(run(arguments)).unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
+}
+
+/// Runs the command, which must fail; what it says.
+///
+/// # Panics
+/// Where it does well.
+pub fn badly(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert!(!output.status.success(), "{arguments:?} did well");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
 /// `(label, cosine, probability)` by `plume classify --json`.
 ///
 /// # Panics

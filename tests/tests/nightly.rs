@@ -1,17 +1,21 @@
 //! Every published size at its full size, with random weights, against
-//! open_clip and transformers: `cargo xtask nightly`. Long and large, and so
-//! only where `PLUME_NIGHTLY` names the models (`all`, or names separated by
-//! commas); `PLUME_PYTHON` is a Python with `tests/golden/requirements.txt`,
-//! `PLUME_NIGHTLY_DEVICES` `cpu`, `gpu` or both.
+//! open_clip and transformers: `cargo xtask nightly`. As published, and packed
+//! in 8 and in 4 bits. Long and large, and so only where `PLUME_NIGHTLY` names
+//! the models (`all`, or names separated by commas); `PLUME_PYTHON` is a Python
+//! with `tests/golden/requirements.txt`, `PLUME_NIGHTLY_DEVICES` `cpu`, `gpu` or
+//! both. What it prints are lines of the table in `docs/full-size.md`.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-use std::path::Path;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
 use plume_cli::model::ModelFiles;
 use plume_core::backend::Backend;
+use plume_core::checkpoint::{Checkpoint, Packed, Precision, asked, pack};
 use plume_core::config::ClipConfig;
 use plume_core::cpu::Candle;
 use plume_core::models::clip::Clip;
@@ -19,8 +23,12 @@ use plume_core::tensor::Tensor;
 use plume_core::tokens::Tokens;
 use plume_tests::{Golden, channels_last, cosine, gpu, root};
 
-/// What an embedding in f32 has to reach.
-const COSINE: f32 = 0.99999;
+/// What embeddings have to reach: as published (in f32), and packed.
+const COSINES: [(&str, f32, Option<Precision>); 3] = [
+    ("f32", 0.99999, None),
+    ("q8_0", 0.999, Some(Precision::Q8_0)),
+    ("q4_0", 0.98, Some(Precision::Q4_0)),
+];
 
 /// Sizes that `full_size.py` leaves out: between those that it makes.
 const WITHOUT: &[&str] = &[
@@ -29,36 +37,84 @@ const WITHOUT: &[&str] = &[
     "ViT-L-16-SigLIP-256",
 ];
 
-fn compare<B: Backend>(backend: &B, device: &str, name: &str, folder: &Path) {
-    let start = Instant::now();
-    let files = ModelFiles::find(folder).unwrap();
-    let (config, checkpoint) = (files.config().unwrap(), files.checkpoint().unwrap());
-    let clip = Clip::load(backend, &config, &checkpoint).unwrap();
-    assert_eq!(checkpoint.left_over(), [""; 0], "{name}");
-    let loaded = start.elapsed();
-    let golden = Golden::open(&folder.join("io.safetensors")).unwrap();
-    let of = |what: &str| golden.tensor(what).unwrap();
-    let read = |tensor: Tensor<B>| pollster::block_on(tensor.read()).unwrap();
+/// A model, and what its reference computes.
+struct Reference {
+    config: ClipConfig,
+    golden: Golden,
+}
 
-    let pixels = channels_last(&of("pixels"));
-    let image = read(clip.embed_images(&pixels).unwrap());
-    let ids: Vec<u32> = of("input_ids").1.iter().map(|&id| id as u32).collect();
-    let tokens = Tokens {
-        eot: ids.len() - 1,
-        ids,
-        truncated: false,
+impl Reference {
+    /// The cosines of picture and text to the reference, and the seconds that
+    /// loading and both took.
+    fn compare<B: Backend>(&self, backend: &B, checkpoint: &Checkpoint) -> ([f32; 2], [f64; 2]) {
+        let start = Instant::now();
+        let clip = Clip::load(backend, &self.config, checkpoint).unwrap();
+        assert_eq!(checkpoint.left_over(), [""; 0]);
+        let loaded = start.elapsed().as_secs_f64();
+        let of = |what: &str| self.golden.tensor(what).unwrap();
+        let read = |tensor: Tensor<B>| pollster::block_on(tensor.read()).unwrap();
+
+        let pixels = channels_last(&of("pixels"));
+        let image = read(clip.embed_images(&pixels).unwrap());
+        let ids: Vec<u32> = of("input_ids").1.iter().map(|&id| id as u32).collect();
+        let tokens = Tokens {
+            eot: ids.len() - 1,
+            ids,
+            truncated: false,
+        };
+        let text = read(clip.embed_texts(&[tokens]).unwrap());
+        let found = [("image_embeds", image), ("text_embeds", text)];
+        let cosines = found.map(|(what, ours)| cosine(&ours, &of(what).1));
+        (cosines, [loaded, start.elapsed().as_secs_f64() - loaded])
+    }
+}
+
+/// The same model as one file of `precision`.
+fn packed(folder: &Path, config: &ClipConfig, precision: Precision) -> PathBuf {
+    let files = ModelFiles::find(folder).unwrap();
+    let path = folder.join("packed.gguf");
+    let asked = asked(|device, nothing| Clip::load(device, config, nothing)).unwrap();
+    let packed = Packed {
+        config: config.to_json(),
+        ..Packed::default()
     };
-    let text = read(clip.embed_texts(&[tokens]).unwrap());
-    let found = [("image", image), ("text", text)];
-    let cosines = found.map(|(what, ours)| cosine(&ours, &of(&format!("{what}_embeds")).1));
-    println!(
-        "{name} on {device}: cosine of image {:.8}, of text {:.8}; loaded in {:.1} s, both in {:.1} s",
-        cosines[0],
-        cosines[1],
-        loaded.as_secs_f64(),
-        (start.elapsed() - loaded).as_secs_f64(),
-    );
-    assert!(cosines.iter().all(|&c| c >= COSINE), "{name} on {device}");
+    let out = BufWriter::new(File::create(&path).unwrap());
+    let source = files.checkpoint().unwrap();
+    pack(out, &packed, &asked, &source, precision, |_| {}).unwrap();
+    path
+}
+
+/// Prints a line for each device and type; those that are too far off.
+fn all_of(name: &str, folder: &Path, devices: &str) -> Vec<String> {
+    let config = ModelFiles::find(folder).unwrap().config().unwrap();
+    let golden = Golden::open(&folder.join("io.safetensors")).unwrap();
+    let reference = Reference { config, golden };
+    let mut wrong = Vec::new();
+    for (dtype, bound, precision) in COSINES {
+        let path = precision.map_or_else(
+            || folder.to_owned(),
+            |precision| packed(folder, &reference.config, precision),
+        );
+        let checkpoint = || ModelFiles::find(&path).unwrap().checkpoint().unwrap();
+        let mut told = |device: &str, (cosines, seconds): ([f32; 2], [f64; 2])| {
+            let [image, text] = cosines.map(|cosine| format!("{cosine:.7}"));
+            let [loaded, both] = seconds;
+            let line = format!("| {name} | {dtype} | {device} | {image} | {text} |");
+            println!("{line} {loaded:.1} | {both:.1} |");
+            if !cosines.iter().all(|&cosine| cosine >= bound) {
+                wrong.push(line);
+            }
+        };
+        if devices.contains("cpu") {
+            told("CPU", reference.compare(&Candle::new(), &checkpoint()));
+        }
+        if devices.contains("gpu")
+            && let Some(gpu) = gpu()
+        {
+            told(&gpu.info().name, reference.compare(&gpu, &checkpoint()));
+        }
+    }
+    wrong
 }
 
 #[test]
@@ -75,6 +131,7 @@ fn full_sizes_agree_with_the_references() {
     let devices = std::env::var("PLUME_NIGHTLY_DEVICES").unwrap_or_else(|_| "cpu,gpu".to_owned());
     let python = std::env::var("PLUME_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let folder = std::env::temp_dir().join(format!("plume-nightly-{}", std::process::id()));
+    let mut wrong = Vec::new();
     for name in names {
         let made = Command::new(&python)
             .arg(root().join("tests/golden/full_size.py"))
@@ -82,14 +139,8 @@ fn full_sizes_agree_with_the_references() {
             .status()
             .unwrap();
         assert!(made.success(), "full_size.py failed for {name}");
-        if devices.contains("cpu") {
-            compare(&Candle::new(), "the CPU", name, &folder);
-        }
-        if devices.contains("gpu")
-            && let Some(gpu) = gpu()
-        {
-            compare(&gpu, &gpu.info().name, name, &folder);
-        }
+        wrong.extend(all_of(name, &folder, &devices));
         std::fs::remove_dir_all(&folder).unwrap();
     }
+    assert!(wrong.is_empty(), "too far off:\n{}", wrong.join("\n"));
 }

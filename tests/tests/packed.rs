@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use plume_cli::model::ModelFiles;
 use plume_cli::pictures;
@@ -19,7 +19,8 @@ use plume_core::models::clip::Clip;
 use plume_core::quant::Quantization;
 use plume_core::tasks::classify::Classifier;
 use plume_core::tokens::Tokens;
-use plume_tests::{Golden, cosine, gpu, max_error, plume, root, shared};
+use plume_tests::command::{badly, run, well};
+use plume_tests::{Golden, cosine, gpu, max_error, root, shared};
 use serde_json::Value as Json;
 
 fn golden(path: &str) -> PathBuf {
@@ -36,25 +37,6 @@ fn scratch(name: &str) -> PathBuf {
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
     folder
-}
-
-fn run(arguments: &[&str]) -> Output {
-    Command::new(plume()).args(arguments).output().unwrap()
-}
-
-/// Runs the command, which must do well; what it prints.
-fn well(arguments: &[&str]) -> String {
-    let output = run(arguments);
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {told}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Runs the command, which must fail; what it says.
-fn badly(arguments: &[&str]) -> String {
-    let output = run(arguments);
-    assert!(!output.status.success(), "{arguments:?} did well");
-    String::from_utf8(output.stderr).unwrap()
 }
 
 fn text(path: &Path) -> &str {
@@ -388,6 +370,45 @@ fn weights_in_several_files_are_one_model() {
     assert!(
         missing.contains("model-00002-of-00002.safetensors is missing"),
         "{missing}"
+    );
+}
+
+#[test]
+fn pytorchs_several_files_are_one_model() {
+    let cpu = Candle::new();
+    let folder = scratch("sharded-bin");
+    let source = golden("torch/sharded");
+    for file in std::fs::read_dir(&source).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+    }
+    let beside = golden("clip/oc-quick/open_clip_config.json");
+    std::fs::copy(beside, folder.join("open_clip_config.json")).unwrap();
+    let whole = ModelFiles::find(&golden("clip/oc-quick")).unwrap();
+    let config = whole.config().unwrap();
+    let expected = embeddings(&cpu, &config, &whole.checkpoint().unwrap());
+
+    let checkpoint = ModelFiles::find(&folder).unwrap().checkpoint().unwrap();
+    assert_eq!(checkpoint.file().format(), "PyTorch, sharded");
+    assert_eq!(embeddings(&cpu, &config, &checkpoint), expected);
+    assert_eq!(checkpoint.left_over(), Vec::<String>::new());
+    let report = run(&["inspect", text(&folder), "--json"]).stdout;
+    let report: Json = serde_json::from_slice(&report).unwrap();
+    assert_eq!(report["missing"], serde_json::json!([]));
+
+    let second = folder.join("pytorch_model-00002-of-00002.bin");
+    let bytes = std::fs::read(&second).unwrap();
+    std::fs::write(&second, &bytes[..bytes.len() / 2]).unwrap();
+    let error = badly(&["inspect", text(&folder)]);
+    assert!(
+        error.contains("pytorch_model-00002-of-00002.bin"),
+        "{error}"
+    );
+    std::fs::remove_file(&second).unwrap();
+    let error = badly(&["inspect", text(&folder)]);
+    assert!(
+        error.contains("pytorch_model-00002-of-00002.bin is missing"),
+        "{error}"
     );
 }
 

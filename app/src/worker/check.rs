@@ -12,6 +12,7 @@ use super::files::Opened;
 pub(super) struct Known {
     /// What `plume verify --record` wrote, where it lies beside the model.
     golden: Option<String>,
+    published: Option<Published>,
     tolerance: f32,
 }
 
@@ -19,6 +20,7 @@ impl Known {
     pub(super) fn of(files: &Opened) -> Self {
         Self {
             golden: files.golden.clone(),
+            published: files.published.clone(),
             tolerance: tolerance(&files.checkpoint),
         }
     }
@@ -30,7 +32,7 @@ impl Known {
         picture: Option<&Rgb8>,
     ) -> Result<(Vec<Finding>, Vec<String>), Error> {
         let (mut findings, mut notes) = (Vec::new(), Vec::new());
-        match (Published::about(classifier.clip().config()), picture) {
+        match (&self.published, picture) {
             (Some(published), Some(picture)) => {
                 findings.extend(published.check(classifier, picture).await?);
             }

@@ -7,6 +7,7 @@ use plume_core::Error;
 use plume_core::checkpoint::{Bytes, Checkpoint, Companions, Layout, clip_config};
 use plume_core::config::ClipConfig;
 use plume_core::image::Preprocess;
+use plume_core::tasks::verify::Published;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Blob, File, FileReaderSync, Response};
@@ -98,6 +99,7 @@ pub(super) struct ModelFiles {
     companions: Companions,
     tokenizer: Option<String>,
     golden: Option<String>,
+    published: Option<String>,
     /// Says which tensor is where, if weights are in several files.
     index: Option<String>,
     weights: Vec<(String, Box<dyn Bytes>)>,
@@ -111,6 +113,8 @@ pub(super) struct Opened {
     pub(super) preprocess: Preprocess,
     /// Embeddings that were recorded of it.
     pub(super) golden: Option<String>,
+    /// What is published about it.
+    pub(super) published: Option<Published>,
 }
 
 type Result<T, E = String> = std::result::Result<T, E>;
@@ -145,6 +149,7 @@ impl ModelFiles {
         };
         let tokenizer = take("tokenizer.json");
         let golden = take("golden.json");
+        let published = take("published.json");
         if index.is_none() {
             // Of several forms of one model, one is enough.
             let place = |name: &&str| weights.iter().position(|(file, _)| file == name);
@@ -177,6 +182,7 @@ impl ModelFiles {
             companions,
             tokenizer,
             golden,
+            published,
             index,
             weights,
         })
@@ -217,9 +223,10 @@ impl ModelFiles {
         let lacks = || Error::Checkpoint("the model has no tokenizer: pack it with one".into());
         Ok(Opened {
             tokenizer: tokenizer.ok_or_else(lacks)?,
-            config,
             preprocess,
             golden: self.golden,
+            published: Published::about(self.published.as_deref(), &config)?,
+            config,
             checkpoint,
         })
     }

@@ -11,7 +11,6 @@ use plume_core::gpu::Gpu;
 use plume_core::image::{Preprocess, Rgb8};
 use plume_core::models::clip::Clip;
 use plume_core::tasks::classify::{Classifier, Labels};
-use plume_core::tasks::verify::Published;
 use plume_core::tokens::Tokenizer;
 use serde_json::{Value, json};
 use wasm_bindgen::JsCast;
@@ -88,7 +87,7 @@ impl Session {
         let (name, demo) = (files.name.clone(), files.demo);
         let files = files.open()?;
         let known = Known::of(&files);
-        let published = Published::about(&files.config).map(|about| about.file.to_owned());
+        let published = files.published.as_ref().map(|about| about.file.clone());
         let (chosen, note) = choose(device).await;
         let (model, gpu, device) = match chosen {
             Some(gpu) => {

@@ -19,8 +19,9 @@ use crate::model::ModelFiles;
 #[command(after_long_help = "\
 What is stored in --dtype are the matrices. Norms, biases and positions stay in f32; the first map
 of the pixels, the last ones into the shared space and matrices whose rows are no multiple of 32
-stay in f16 where others are quantised, and with q4_0 the table of tokens is stored in q8_0.
-Compared with f32, q8_0 is about a quarter of the size and q4_0 a sixth.")]
+stay in f16 where others are quantised, and so, with q8_0, do the convolutions of a ResNet. With
+q4_0 those, the table of tokens and the pooling of pictures are stored in q8_0. Compared with f32,
+q8_0 is about a quarter of the size and q4_0 a sixth; of a ResNet a third and a quarter.")]
 pub struct Pack {
     /// Directory of a model, or its weights: safetensors (whole, or the index
     /// of several), PyTorch's .bin and .pt, GGUF.

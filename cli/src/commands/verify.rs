@@ -5,7 +5,7 @@ use plume_core::backend::Backend;
 use plume_core::contract;
 use plume_core::cpu::Candle;
 use plume_core::gpu::Gpu;
-use plume_core::tasks::verify::{Finding, Golden, Published, tolerance};
+use plume_core::tasks::verify::{Finding, Golden, tolerance};
 
 use super::{Device, print};
 use crate::model::ModelFiles;
@@ -32,7 +32,9 @@ pub struct Verify {
     #[arg(long, value_enum, default_value = "cpu")]
     device: Device,
     /// The picture that something is published about: for OpenAI's ViT-B/32,
-    /// CLIP.png of their repository.
+    /// CLIP.png of their repository. For other models published.json beside the
+    /// weights may say it: {"model", "picture", "file": TEXT, "texts": [TEXT, …],
+    /// "probabilities": [NUMBER, …]}.
     #[arg(long, value_name = "FILE")]
     picture: Option<PathBuf>,
     /// Write the embeddings of Plume's own pictures and texts.
@@ -75,7 +77,7 @@ impl Verify {
 
         let mut classifier = files.classifier(backend)?;
         let tolerance = tolerance(&files.checkpoint()?);
-        match (Published::about(classifier.clip().config()), &self.picture) {
+        match (files.published()?, &self.picture) {
             (Some(published), Some(path)) => {
                 let picture = pictures::open(path)?;
                 let findings = published.check(&mut classifier, &picture).await?;

@@ -158,7 +158,11 @@ pub struct Checkpoint {
 }
 
 /// Recognises a format by what a file begins with; safetensors has no mark.
-fn open_file(bytes: Box<dyn Bytes>) -> Result<(Box<dyn TensorFile>, Option<Packed>)> {
+/// Beside the tensors there is what a packed file says of itself.
+///
+/// # Errors
+/// Where the file is damaged or of a format that is not read.
+pub fn open_file(bytes: Box<dyn Bytes>) -> Result<(Box<dyn TensorFile>, Option<Packed>)> {
     let mut mark = [0; 4];
     if bytes.len() >= 4 {
         mark.copy_from_slice(&bytes.read(0, 4)?);
@@ -216,7 +220,11 @@ impl Checkpoint {
         Self::of(Box::new(Shards::open(index, files)?), None)
     }
 
-    fn of(file: Box<dyn TensorFile>, packed: Option<Packed>) -> Result<Self> {
+    /// As [`Checkpoint::open`], for a file that is open already.
+    ///
+    /// # Errors
+    /// Where the model is of another architecture.
+    pub fn of(file: Box<dyn TensorFile>, packed: Option<Packed>) -> Result<Self> {
         let layout = Layout::detect(&|name| file.shape(name).is_some()).ok_or_else(|| {
             let some: Vec<_> = file.names().take(3).collect();
             Error::Checkpoint(format!(
@@ -225,12 +233,7 @@ impl Checkpoint {
                 some.join(", ")
             ))
         })?;
-        let checkpoint = Self {
-            file,
-            layout,
-            packed,
-            used: RefCell::default(),
-        };
+        let checkpoint = Self::with_layout(file, packed, layout);
         checkpoint.check_zeros()?;
         Ok(checkpoint)
     }
@@ -282,12 +285,17 @@ impl Checkpoint {
     /// Where the file is damaged.
     pub fn open_as(bytes: Box<dyn Bytes>, layout: Layout) -> Result<Self> {
         let (file, packed) = open_file(bytes)?;
-        Ok(Self {
+        Ok(Self::with_layout(file, packed, layout))
+    }
+
+    /// As [`Checkpoint::open_as`], for a file that is open already.
+    pub fn with_layout(file: Box<dyn TensorFile>, packed: Option<Packed>, layout: Layout) -> Self {
+        Self {
             file,
             layout,
             packed,
             used: RefCell::default(),
-        })
+        }
     }
 
     /// The layout of the file.

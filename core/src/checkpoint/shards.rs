@@ -1,12 +1,14 @@
-//! A model in several safetensors files, beside an index that says which
-//! tensor is in which (`model.safetensors.index.json`).
+//! A model in several files, of safetensors or of PyTorch's, beside an index
+//! that says which tensor is in which (`model.safetensors.index.json`,
+//! `pytorch_model.bin.index.json`).
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
 use super::file::{Stored, TensorFile};
-use super::safetensors::{Bytes, SafeTensors};
+use super::open_file;
+use super::safetensors::Bytes;
 use crate::backend::WeightData;
 use crate::{Error, Result};
 
@@ -34,14 +36,14 @@ pub fn shard_names(index: &str) -> Result<Vec<String>> {
 fn read(index: &str) -> Result<Index> {
     serde_json::from_str(index).map_err(|error| {
         Error::Checkpoint(format!(
-            "the index of the weights is no model.safetensors.index.json: {error}"
+            "the index of the weights is no .index.json: {error}"
         ))
     })
 }
 
 /// The files.
 pub struct Shards {
-    files: Vec<SafeTensors>,
+    files: Vec<Box<dyn TensorFile>>,
     /// Name of a tensor → its file.
     places: BTreeMap<String, usize>,
 }
@@ -57,8 +59,8 @@ impl Shards {
         let mut numbers = BTreeMap::new();
         let mut opened = Vec::with_capacity(files.len());
         for (name, bytes) in files {
-            let file = SafeTensors::open(bytes)
-                .map_err(|error| Error::Checkpoint(format!("{name}: {error}")))?;
+            let (file, _) =
+                open_file(bytes).map_err(|error| Error::Checkpoint(format!("{name}: {error}")))?;
             numbers.insert(name, opened.len());
             opened.push(file);
         }
@@ -84,14 +86,18 @@ impl Shards {
         })
     }
 
-    fn file(&self, name: &str) -> Option<&SafeTensors> {
-        self.places.get(name).map(|&number| &self.files[number])
+    fn file(&self, name: &str) -> Option<&dyn TensorFile> {
+        let &number = self.places.get(name)?;
+        Some(self.files[number].as_ref())
     }
 }
 
 impl TensorFile for Shards {
     fn format(&self) -> &'static str {
-        "safetensors, sharded"
+        match self.files.first().map(|file| file.format()) {
+            Some("PyTorch") => "PyTorch, sharded",
+            _ => "safetensors, sharded",
+        }
     }
 
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {

@@ -46,6 +46,7 @@ const COMPANIONS: &[&str] = &[
     "tokenizer.json",
     "preprocessor_config.json",
     "golden.json",
+    "published.json",
 ];
 
 /// Finds out what to download: the first source that answers is taken.
