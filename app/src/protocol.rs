@@ -4,6 +4,7 @@
 
 pub mod chat;
 
+pub use plume_core::hub::Kind;
 pub use plume_core::tasks::verify::Finding;
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::JsValue;
@@ -200,6 +201,8 @@ pub struct Offer {
     pub licence: String,
     /// What it is good at.
     pub good_at: String,
+    /// What it does; nothing where that is not known.
+    pub kind: Option<Kind>,
     /// Where a person reads about it.
     pub page: String,
     /// Bytes to download; an estimate until the hub was asked, 0 if unknown.

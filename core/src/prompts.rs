@@ -3,6 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
+mod turn;
+
+pub use turn::{Said, Task};
+
 /// A piece of a prompt. In JSON: `{"image": "a.jpg"}`, `{"video": ["1.jpg",
 /// "2.jpg"]}` or `{"text": "…"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

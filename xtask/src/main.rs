@@ -83,6 +83,8 @@ fn command_named(command: &str) -> Result<()> {
             "world",
             "--samples",
             "www/demo/samples",
+            "--shots",
+            "www/demo/shots",
         ]),
         "" | "help" | "--help" | "-h" => {
             run::say(HELP);

@@ -1,7 +1,8 @@
 //! What passes between page and worker about the chat: a Flamingo that reads
 //! pictures and words in turn and goes on in kind.
 
-use plume_core::prompts::PromptStyle;
+pub use plume_core::prompts::{PromptStyle, Said, Segment, Task};
+pub use plume_core::tasks::score::orders;
 use serde::{Deserialize, Serialize};
 
 use super::{Device, PictureId, RequestId, Which};

@@ -2,13 +2,15 @@
 
 use leptos::prelude::*;
 
+use super::chat::ChatPage;
 use super::header::Header;
 use super::intake::listen;
 use super::labels::Labels;
 use super::pad::PadPanel;
 use super::pictures::Pictures;
 use super::results::{Jump, Results, Viewer};
-use super::store::{Model, Store, store};
+use super::store::{Job, Model, Store, store};
+use super::web::document;
 use super::{client, link, web};
 use crate::protocol::Device;
 
@@ -19,6 +21,7 @@ pub fn App() -> impl IntoView {
     provide_context(store);
     let over = RwSignal::new(false);
     link::read(store);
+    link::follow(store);
     listen(store, over);
     client::recall();
     client::start(store);
@@ -28,9 +31,23 @@ pub fn App() -> impl IntoView {
             client::send_labels(store);
         }
     });
+    Effect::new(move |_| {
+        document().set_title(match store.job.get() {
+            Job::Classify => "Plume: see which label fits a picture",
+            Job::Chat => "Plume: teach a model by example",
+        });
+    });
+    // Once it is there it stays, so that nothing in it is lost.
+    let chatted = Memo::new(move |before: Option<&bool>| {
+        before.copied().unwrap_or_default() || store.job.get() == Job::Chat
+    });
+    let veil = move || match store.job.get() {
+        Job::Classify => "Drop pictures, a folder, or a model",
+        Job::Chat => "Drop pictures, clips, a model, or a file that was exported here",
+    };
     view! {
         <Header/>
-        <main>
+        <main hidden=move || store.job.get() != Job::Classify>
             <div class="side">
                 <Pictures/>
                 <PadPanel/>
@@ -41,13 +58,14 @@ pub fn App() -> impl IntoView {
                 <Results/>
             </div>
         </main>
+        <Show when=move || chatted.get()><ChatPage/></Show>
         <footer>
-            <p>"Nothing leaves this machine: pictures, labels and drawings stay in this page, and the model runs here, also without a network."</p>
+            <p>"Nothing leaves this machine: pictures, words and drawings stay in this page, and the model runs here, also without a network."</p>
         </footer>
         <Report/>
         <Viewer/>
         <div class="drop-veil" aria-hidden="true" class:shown=move || over.get()>
-            <p>"Drop pictures, a folder, or a model"</p>
+            <p>{veil}</p>
         </div>
         <p id="live" class="unseen" role="status" aria-live="polite">{move || store.announcement.get()}</p>
     }

@@ -10,8 +10,6 @@ use web_sys::{
     MediaStreamTrack,
 };
 
-use super::client;
-use super::store::store;
 use super::web::{document, window};
 
 fn turn_off(stream: &MediaStream) {
@@ -22,8 +20,10 @@ fn turn_off(stream: &MediaStream) {
 
 /// The camera, live, with a button to take the picture.
 #[component]
-pub(super) fn Camera(close: impl Fn() + Copy + Send + Sync + 'static) -> impl IntoView {
-    let store = store();
+pub(super) fn Camera(
+    close: impl Fn() + Copy + Send + Sync + 'static,
+    take: Callback<Blob>,
+) -> impl IntoView {
     let dialog: NodeRef<Dialog> = NodeRef::new();
     let video: NodeRef<Video> = NodeRef::new();
     let problem = RwSignal::new(None::<&'static str>);
@@ -81,7 +81,7 @@ pub(super) fn Camera(close: impl Fn() + Copy + Send + Sync + 'static) -> impl In
         }
         let taken = Closure::once_into_js(move |blob: Option<Blob>| {
             if let Some(blob) = blob {
-                client::add(store, "camera.png", &blob);
+                take.run(blob);
             }
         });
         let _ = canvas.to_blob(taken.unchecked_ref());

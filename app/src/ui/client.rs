@@ -10,7 +10,10 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::*;
 use web_sys::{Blob, File, MessageEvent, Worker};
 
-use super::store::{CLIP_THRESHOLD, Check, DEMO_THRESHOLD, Model, Picture, Status, Store, ranked};
+use super::chat;
+use super::store::{
+    CLIP_THRESHOLD, Check, DEMO_THRESHOLD, Job, Model, Picture, Status, Store, ranked,
+};
 use super::web::{query, window};
 use crate::protocol::{
     Checked, Command, Device, Event, Library, Loaded, PictureId, Place, RequestId, Which, pack,
@@ -117,7 +120,7 @@ fn want(chosen: Chosen) {
     CLIENT.with_borrow_mut(|client| client.loading = Loading::Wanted(chosen));
 }
 
-fn send(command: &Command, payload: &JsValue) {
+pub(super) fn send(command: &Command, payload: &JsValue) {
     CLIENT.with_borrow(|client| {
         let Some(worker) = &client.worker else {
             return;
@@ -185,6 +188,7 @@ fn crashed(store: Store, message: &str) {
         }
     }
     let why = format!("Computing stopped ({message}). There may not be enough memory");
+    chat::client::worker_broke(&format!("{why}. What was written is kept."));
     if crashes > 1 {
         store.model.set(Model::Lost(format!(
             "{why}: take a smaller model or smaller pictures. What was computed is kept."
@@ -208,6 +212,7 @@ fn receive(store: Store, event: Event) {
             let keep = query("keep").is_none_or(|keep| keep != "off");
             send(&Command::Library { hub, keep }, &JsValue::NULL);
             load(store);
+            chat::client::worker_came(store);
         }
         Event::Loading { done, total } => {
             let part = if total > 0.0 { done / total } else { 0.0 };
@@ -286,7 +291,7 @@ fn receive(store: Store, event: Event) {
         Event::LibraryFailed { message } => store.library_error.set(Some(message)),
         Event::Checked(found) => checked(store, found),
         // Nobody chats yet.
-        Event::Chat(_) => {}
+        Event::Chat(news) => chat::client::receive(store, news),
     }
 }
 
@@ -363,6 +368,9 @@ fn load(store: Store) {
 
 /// Loads the person's own model.
 pub(super) fn load_own(store: Store, files: &[File]) {
+    if store.job.get_untracked() == Job::Chat {
+        return chat::client::load_own(store, files);
+    }
     let files: js_sys::Array = files.iter().collect();
     want(Chosen {
         which: Which::Own,
@@ -374,6 +382,9 @@ pub(super) fn load_own(store: Store, files: &[File]) {
 /// Loads the demo, or a model of the library.
 pub(super) fn load_model(store: Store, which: Which) {
     store.error.set(None);
+    if store.job.get_untracked() == Job::Chat {
+        return chat::client::load_model(store, which);
+    }
     want(Chosen {
         which,
         files: JsValue::NULL,
@@ -383,6 +394,9 @@ pub(super) fn load_model(store: Store, which: Which) {
 
 /// Chooses the device and loads the model there.
 pub(super) fn choose(store: Store, device: Device) {
+    if store.job.get_untracked() == Job::Chat {
+        return chat::client::choose(store, device);
+    }
     store.device.set(device);
     go(store);
 }
@@ -390,14 +404,21 @@ pub(super) fn choose(store: Store, device: Device) {
 /// Loads, with a new worker where the one before is gone.
 fn go(store: Store) {
     CLIENT.with_borrow_mut(|client| client.losses = 0);
+    if !revive(store) {
+        load(store);
+    }
+}
+
+/// Starts a new worker where the one before is gone; tells whether it was.
+pub(super) fn revive(store: Store) -> bool {
     let gone = matches!(store.model.get_untracked(), Model::Lost(_));
-    if gone || CLIENT.with_borrow(|client| client.worker.is_none()) {
+    let gone = gone || CLIENT.with_borrow(|client| client.worker.is_none());
+    if gone {
         CLIENT.with_borrow_mut(|client| client.crashes = 0);
         store.model.set(Model::Loading(0.0));
         start(store);
-    } else {
-        load(store);
     }
+    gone
 }
 
 pub(super) fn send_labels(store: Store) {

@@ -6,9 +6,9 @@ use wasm_bindgen::JsCast;
 use wasm_bindgen_futures::spawn_local;
 use web_sys::{Blob, DragEvent, File};
 
-use super::client;
-use super::store::Store;
+use super::store::{Job, Store};
 use super::web::{dropped, files, window};
+use super::{chat, client};
 
 /// Takes files in: model files are loaded, everything else is a picture.
 pub(super) fn take(store: Store, files: &[File]) {
@@ -83,6 +83,14 @@ pub(super) async fn fetch(store: Store, url: String) {
     }
 }
 
+/// Takes files in for what the page is used for now.
+fn take_for(store: Store, files: &[File]) {
+    match store.job.get_untracked() {
+        Job::Classify => take(store, files),
+        Job::Chat => chat::intake::take(store, files),
+    }
+}
+
 /// Listens to drops and pastes anywhere on the page.
 pub(super) fn listen(store: Store, over: RwSignal<bool>) {
     let window = window();
@@ -98,8 +106,12 @@ pub(super) fn listen(store: Store, over: RwSignal<bool>) {
     on(
         "dragover",
         Box::new(move |event| {
-            event.prevent_default();
-            over.set(true);
+            // What is dragged within the page is no file.
+            let types = event.data_transfer().map(|data| data.types());
+            if types.is_some_and(|types| types.includes(&"Files".into(), 0)) {
+                event.prevent_default();
+                over.set(true);
+            }
         }),
     );
     on(
@@ -113,18 +125,25 @@ pub(super) fn listen(store: Store, over: RwSignal<bool>) {
     on(
         "drop",
         Box::new(move |event| {
-            event.prevent_default();
             over.set(false);
+            // Some part of the page has taken it already.
+            if event.default_prevented() {
+                return;
+            }
+            event.prevent_default();
             if let Some(data) = event.data_transfer() {
-                spawn_local(async move { take(store, &dropped(&data).await) });
+                spawn_local(async move { take_for(store, &dropped(&data).await) });
             }
         }),
     );
     let paste = gloo_events::EventListener::new(&window, "paste", move |event| {
         let event: &web_sys::ClipboardEvent = event.unchecked_ref();
+        if event.default_prevented() {
+            return;
+        }
         let pasted = event.clipboard_data().map(|data| files(data.files()));
         if let Some(pasted) = pasted.filter(|files| !files.is_empty()) {
-            take(store, &pasted);
+            take_for(store, &pasted);
         }
     });
     paste.forget();

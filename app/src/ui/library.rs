@@ -9,9 +9,9 @@ use super::client;
 use super::findings::Findings;
 use super::intake::take;
 use super::offer::{OfferItem, megabytes};
-use super::store::{Check, Model, store};
+use super::store::{Check, Job, Model, store};
 use super::web::{cross, files};
-use crate::protocol::{Offer, Place, Which};
+use crate::protocol::{Kind, Offer, Place, Which};
 
 /// Groups by the bytes one has to wait for.
 const GROUPS: &[(&str, f64, f64)] = &[
@@ -68,12 +68,59 @@ pub(super) fn LibraryDialog(dialog: NodeRef<Dialog>) -> impl IntoView {
                 <h2 id="model-title">"Models"</h2>
                 <button type="button" class="remove" aria-label="Close" on:click=move |_| close()>{cross()}</button>
             </header>
-            <Now/>
+            {move || match store.job.get() {
+                Job::Classify => view! { <Now/> }.into_any(),
+                Job::Chat => view! { <Writes/> }.into_any(),
+            }}
             {failed}
             <Shelf/>
             <Elsewhere close=Callback::new(move |()| close())/>
             <Kept/>
         </dialog>
+    }
+}
+
+fn loading(part: f64) -> String {
+    format!("A model is being loaded: {:.0} %.", part * 100.0)
+}
+
+/// The model that writes now.
+#[component]
+fn Writes() -> impl IntoView {
+    let store = store();
+    let model = store.chat.model;
+    let about = move || match model.get() {
+        Model::Ready(writer) => format!(
+            "{} writes now: it reads up to {} tokens, sees a picture as {} of its own, keeps {} of \
+             weights, was loaded in {:.1} s and runs on {}.",
+            writer.name,
+            writer.context,
+            writer.tokens_per_image,
+            megabytes(writer.weights),
+            writer.milliseconds / 1000.0,
+            writer.device
+        ),
+        Model::Loading(part) => loading(part),
+        Model::Failed(message) | Model::Lost(message) => message,
+    };
+    let memory = move || match model.get() {
+        Model::Ready(writer) => writer.memory.to_string(),
+        _ => String::new(),
+    };
+    let own = move || matches!(model.get(), Model::Ready(writer) if !writer.demo);
+    view! {
+        <section class="now" data-memory=memory>
+            <p>{about}</p>
+            <p class="hint">
+                "The model that comes with this page is small and knows drawings of everyday things. For photographs "
+                "take an OpenFlamingo or one of its kin, as "<code>"plume pack"</code>" makes it of what is published: one GGUF file."
+            </p>
+            <Show when=own>
+                <div class="row">
+                    <button type="button" class="quiet small" id="demo-writer" on:click=move |_| client::load_model(store, Which::Demo)>"Back to the drawings model"</button>
+                </div>
+            </Show>
+        </section>
     }
 }
 
@@ -90,7 +137,7 @@ fn Now() -> impl IntoView {
             loaded.milliseconds / 1000.0,
             loaded.device
         ),
-        Model::Loading(part) => format!("A model is being loaded: {:.0} %.", part * 100.0),
+        Model::Loading(part) => loading(part),
         Model::Failed(message) | Model::Lost(message) => message,
     };
     let own = move || matches!(store.model.get(), Model::Ready(loaded) if !loaded.demo);
@@ -130,18 +177,24 @@ fn Now() -> impl IntoView {
 fn Shelf() -> impl IntoView {
     let store = store();
     let search = RwSignal::new(String::new());
+    // Those of the job of now; what came by its address may be of either kind.
+    let of_job = move || {
+        let other = match store.job.get() {
+            Job::Classify => Kind::Flamingo,
+            Job::Chat => Kind::Clip,
+        };
+        let mut offers = store.offers.get();
+        offers.retain(|offer| offer.kind != Some(other));
+        offers
+    };
     let in_group = move |low: f64, high: f64| {
         let search = search.get();
-        store.offers.with(|offers| {
-            let fits = |o: &&Offer| o.bytes >= low && o.bytes < high && found(o, &search);
-            offers.iter().filter(fits).cloned().collect::<Vec<_>>()
-        })
+        let fits = |o: &Offer| o.bytes >= low && o.bytes < high && found(o, &search);
+        of_job().into_iter().filter(fits).collect::<Vec<_>>()
     };
     let none = move || {
-        let search = search.get();
-        store
-            .offers
-            .with(|all| !all.is_empty() && !all.iter().any(|o| found(o, &search)))
+        let (search, all) = (search.get(), of_job());
+        !all.is_empty() && !all.iter().any(|o| found(o, &search))
     };
     view! {
         <input id="model-search" type="search" placeholder="Search by name, publisher or purpose" aria-label="Search models" on:input=move |event| search.set(event_target_value(&event))/>

@@ -1,12 +1,32 @@
-//! Labels and templates in the address, so that a link carries them:
-//! `#labels=cat,house&templates=a {}⏎a drawing of a {}&ensemble=off`.
+//! The job, labels and templates in the address, so that a link carries them:
+//! `#chat`, or `#labels=cat,house&templates=a {}⏎a drawing of a {}&ensemble=off`.
 
 use leptos::prelude::*;
 use wasm_bindgen::JsValue;
 use web_sys::UrlSearchParams;
 
-use super::store::{DRAWING_TEMPLATES, Store, owned};
+use super::store::{DRAWING_TEMPLATES, Job, Store, owned};
 use super::web::window;
+
+/// The chat's part of the address; all others are the labels'.
+pub(super) const CHAT: &str = "#chat";
+
+/// Takes the job from the address, now and whenever it changes.
+pub(super) fn follow(store: Store) {
+    let look = move || {
+        let hash = window().location().hash().unwrap_or_default();
+        let job = if hash.starts_with(CHAT) {
+            Job::Chat
+        } else {
+            Job::Classify
+        };
+        if store.job.get_untracked() != job {
+            store.job.set(job);
+        }
+    };
+    look();
+    gloo_events::EventListener::new(&window(), "hashchange", move |_| look()).forget();
+}
 
 /// Takes labels and templates from the address, where it has some.
 pub(super) fn read(store: Store) {
@@ -29,6 +49,9 @@ pub(super) fn read(store: Store) {
 
 /// Writes them there, without a step in the history.
 pub(super) fn write(store: Store) {
+    if store.job.get() == Job::Chat {
+        return;
+    }
     let Ok(parameters) = UrlSearchParams::new() else {
         return;
     };

@@ -3,6 +3,7 @@
 mod app;
 mod camera;
 mod card;
+mod chat;
 mod client;
 mod export;
 mod findings;

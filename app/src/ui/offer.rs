@@ -99,6 +99,7 @@ pub(super) fn OfferItem(offer: Offer) -> impl IntoView {
         page,
         bytes,
         fit,
+        kind: _,
     } = offer;
     let of = id.clone();
     let place = Memo::new(move |_| {

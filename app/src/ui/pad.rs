@@ -65,6 +65,36 @@ fn paint(canvas: &HtmlCanvasElement, strokes: &[Stroke]) {
     }
 }
 
+/// A drawing as it comes about.
+#[derive(Clone, Copy)]
+pub(super) struct Drawing {
+    pub(super) canvas: NodeRef<Canvas>,
+    strokes: StoredValue<Vec<Stroke>>,
+    pub(super) empty: RwSignal<bool>,
+}
+
+impl Drawing {
+    pub(super) fn new() -> Self {
+        Self {
+            canvas: NodeRef::new(),
+            strokes: StoredValue::new(Vec::new()),
+            empty: RwSignal::new(true),
+        }
+    }
+
+    fn repaint(self) {
+        if let Some(canvas) = self.canvas.get_untracked() {
+            self.strokes.with_value(|strokes| paint(&canvas, strokes));
+        }
+        self.empty.set(self.strokes.with_value(Vec::is_empty));
+    }
+
+    pub(super) fn clear(self) {
+        self.strokes.update_value(Vec::clear);
+        self.repaint();
+    }
+}
+
 /// Where on the canvas's own pixels a pointer is.
 fn place(canvas: &HtmlCanvasElement, event: &PointerEvent) -> (f64, f64) {
     let shown = canvas.get_bounding_client_rect();
@@ -167,27 +197,59 @@ pub(super) fn PadPanel() -> impl IntoView {
 
 #[component]
 fn Pad() -> impl IntoView {
-    let canvas: NodeRef<Canvas> = NodeRef::new();
-    let live = Live::new(store(), canvas);
-    let strokes = StoredValue::new(Vec::<Stroke>::new());
-    let drawing = StoredValue::new(false);
-    let colour = RwSignal::new(COLOURS[0].1);
-    let width = RwSignal::new(WIDTH);
-    let empty = RwSignal::new(true);
-
-    let repaint = move || {
-        if let Some(canvas) = canvas.get_untracked() {
-            strokes.with_value(|strokes| paint(&canvas, strokes));
-        }
-    };
-    let changed = move || {
-        repaint();
-        empty.set(strokes.with_value(Vec::is_empty));
-        if empty.get_untracked() {
+    let drawing = Drawing::new();
+    let live = Live::new(store(), drawing.canvas);
+    let changed = move |()| {
+        if drawing.empty.get_untracked() {
             live.drop_picture();
         } else {
             live.touch();
         }
+    };
+    let keep = move |_| {
+        live.keep();
+        drawing.clear();
+    };
+    let says = move || {
+        live.picture
+            .get()
+            .map(|picture| view! { <Verdict picture/> })
+    };
+    view! {
+        <div class="pad">
+            <Sheet drawing id="pad-canvas" changed=Callback::new(changed) says=says.into()>
+                <button type="button" class="quiet small" disabled=move || drawing.empty.get() on:click=keep>"Keep, draw another"</button>
+            </Sheet>
+        </div>
+    }
+}
+
+/// What one draws on, and with; `says` stands between the two, and the
+/// children beside the buttons.
+#[component]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "leptos passes properties by value"
+)]
+pub(super) fn Sheet(
+    drawing: Drawing,
+    id: &'static str,
+    changed: Callback<()>,
+    #[prop(optional)] says: ViewFn,
+    children: Children,
+) -> impl IntoView {
+    let Drawing {
+        canvas,
+        strokes,
+        empty,
+    } = drawing;
+    let drawn = StoredValue::new(false);
+    let colour = RwSignal::new(COLOURS[0].1);
+    let width = RwSignal::new(WIDTH);
+
+    let changed = move || {
+        drawing.repaint();
+        changed.run(());
     };
     let down = move |event: PointerEvent| {
         let Some(canvas) = canvas.get_untracked() else {
@@ -195,7 +257,7 @@ fn Pad() -> impl IntoView {
         };
         event.prevent_default();
         let _ = canvas.set_pointer_capture(event.pointer_id());
-        drawing.set_value(true);
+        drawn.set_value(true);
         let stroke = Stroke {
             colour: colour.get_untracked(),
             width: width.get_untracked(),
@@ -205,7 +267,7 @@ fn Pad() -> impl IntoView {
         changed();
     };
     let moved = move |event: PointerEvent| {
-        let Some(canvas) = canvas.get_untracked().filter(|_| drawing.get_value()) else {
+        let Some(canvas) = canvas.get_untracked().filter(|_| drawn.get_value()) else {
             return;
         };
         strokes.update_value(|all| {
@@ -215,7 +277,7 @@ fn Pad() -> impl IntoView {
         });
         changed();
     };
-    let up = move |_: PointerEvent| drawing.set_value(false);
+    let up = move |_: PointerEvent| drawn.set_value(false);
     let undo = move || {
         strokes.update_value(|all| {
             all.pop();
@@ -226,12 +288,6 @@ fn Pad() -> impl IntoView {
         strokes.update_value(Vec::clear);
         changed();
     };
-    let keep = move |_| {
-        live.keep();
-        strokes.update_value(Vec::clear);
-        empty.set(true);
-        repaint();
-    };
     let key = move |event: KeyboardEvent| {
         if event.key() == "z" && (event.ctrl_key() || event.meta_key()) {
             event.prevent_default();
@@ -240,59 +296,57 @@ fn Pad() -> impl IntoView {
     };
     Effect::new(move |_| {
         if canvas.get().is_some() {
-            repaint();
+            drawing.repaint();
         }
     });
     view! {
-        <div class="pad">
-            <canvas
-                id="pad-canvas"
-                node_ref=canvas
-                width=SIDE
-                height=SIDE
-                aria-label="Drawing pad: draw with mouse, pen or finger"
-                role="img"
-                tabindex="0"
-                on:keydown=key
-                on:pointerdown=down
-                on:pointermove=moved
-                on:pointerup=up
-                on:pointercancel=up
-            ></canvas>
-            <div class="pad-says" aria-hidden="true">
-                {move || live.picture.get().map(|picture| view! { <Verdict picture/> })}
-            </div>
-            <div class="pad-tools">
-                <fieldset class="swatches">
-                    <legend class="unseen">"Colour"</legend>
-                    {COLOURS.iter().map(|&(name, value)| view! {
-                        <label class="swatch" style=format!("--swatch: {value}") title=name>
-                            <input
-                                type="radio"
-                                name="colour"
-                                aria-label=name
-                                prop:checked=move || colour.get() == value
-                                on:change=move |_| colour.set(value)
-                            />
-                            <span aria-hidden="true"></span>
-                        </label>
-                    }).collect_view()}
-                </fieldset>
-                <label class="width">
-                    <span>"Width"</span>
-                    <input
-                        type="range"
-                        min="2"
-                        max="40"
-                        prop:value=move || width.get().to_string()
-                        on:input=move |event| width.set(event_target_value(&event).parse().unwrap_or(WIDTH))
-                    />
-                </label>
-                <div class="row">
-                    <button type="button" class="quiet small" disabled=move || empty.get() on:click=move |_| undo()>"Undo"</button>
-                    <button type="button" class="quiet small" disabled=move || empty.get() on:click=clear>"Clear"</button>
-                    <button type="button" class="quiet small" disabled=move || empty.get() on:click=keep>"Keep, draw another"</button>
-                </div>
+        <canvas
+            id=id
+            node_ref=canvas
+            width=SIDE
+            height=SIDE
+            aria-label="Drawing pad: draw with mouse, pen or finger"
+            role="img"
+            tabindex="0"
+            on:keydown=key
+            on:pointerdown=down
+            on:pointermove=moved
+            on:pointerup=up
+            on:pointercancel=up
+        ></canvas>
+        <div class="pad-says" aria-hidden="true">
+            {says.run()}
+        </div>
+        <div class="pad-tools">
+            <fieldset class="swatches">
+                <legend class="unseen">"Colour"</legend>
+                {COLOURS.iter().map(|&(name, value)| view! {
+                    <label class="swatch" style=format!("--swatch: {value}") title=name>
+                        <input
+                            type="radio"
+                            name=format!("{id}-colour")
+                            aria-label=name
+                            prop:checked=move || colour.get() == value
+                            on:change=move |_| colour.set(value)
+                        />
+                        <span aria-hidden="true"></span>
+                    </label>
+                }).collect_view()}
+            </fieldset>
+            <label class="width">
+                <span>"Width"</span>
+                <input
+                    type="range"
+                    min="2"
+                    max="40"
+                    prop:value=move || width.get().to_string()
+                    on:input=move |event| width.set(event_target_value(&event).parse().unwrap_or(WIDTH))
+                />
+            </label>
+            <div class="row">
+                <button type="button" class="quiet small" disabled=move || empty.get() on:click=move |_| undo()>"Undo"</button>
+                <button type="button" class="quiet small" disabled=move || empty.get() on:click=clear>"Clear"</button>
+                {children()}
             </div>
         </div>
     }

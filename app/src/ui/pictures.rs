@@ -4,8 +4,10 @@ use gloo_net::http::Request;
 use leptos::html::Input;
 use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
+use web_sys::Blob;
 
 use super::camera::Camera;
+use super::client;
 use super::intake::{fetch, take};
 use super::store::store;
 use super::web::{files, icon};
@@ -28,6 +30,10 @@ pub(super) fn Pictures() -> impl IntoView {
             input.set_value("");
         }
     };
+    let photograph = Callback::new(move |blob: Blob| {
+        client::add(store, "camera.png", &blob);
+    });
+    let one = Callback::new(move |name: String| sample(store, &name));
     let go = move |event: web_sys::SubmitEvent| {
         event.prevent_default();
         let address = url.get_untracked().trim().to_owned();
@@ -69,9 +75,9 @@ pub(super) fn Pictures() -> impl IntoView {
                 />
                 <button type="submit" class="quiet">"Fetch"</button>
             </form>
-            <Gallery/>
+            <Gallery act="Classify" take=one/>
             <Show when=move || camera.get()>
-                <Camera close=move || camera.set(false)/>
+                <Camera close=move || camera.set(false) take=photograph/>
             </Show>
         </section>
     }
@@ -82,12 +88,16 @@ fn spoken(name: &str) -> String {
     name.trim_end_matches(".png").replace('-', " ")
 }
 
-/// The sample drawings, so that one click shows a result.
+/// The sample drawings, so that one click shows a result; `act` says what a
+/// click does.
 #[component]
-fn Gallery() -> impl IntoView {
+pub(super) fn Gallery(act: &'static str, take: Callback<String>) -> impl IntoView {
     let store = store();
     let names = store.samples;
     spawn_local(async move {
+        if names.with_untracked(|names| !names.is_empty()) {
+            return;
+        }
         if let Ok(response) = Request::get("./demo/samples/index.json").send().await
             && let Ok(list) = response.json::<Vec<String>>().await
         {
@@ -102,19 +112,27 @@ fn Gallery() -> impl IntoView {
                     type="button"
                     class="sample"
                     title=spoken(&name)
-                    aria-label=format!("Classify the sample {}", spoken(&name))
-                    on:click={let name = name.clone(); move |_| sample(store, &name)}
+                    aria-label=format!("{act} the sample {}", spoken(&name))
+                    on:click={let name = name.clone(); move |_| take.run(name.clone())}
                 >
                     <img src=format!("./demo/samples/{name}") alt="" width="64" height="64"/>
                 </button>
             </For>
             <Show when=move || !names.with(Vec::is_empty)>
                 <button type="button" class="quiet all-samples" id="all-samples" on:click=move |_| {
-                    names.get_untracked().iter().rev().for_each(|name| sample(store, name));
+                    names.get_untracked().into_iter().rev().for_each(|name| take.run(name));
                 }>"All of them"</button>
             </Show>
         </div>
     }
+}
+
+/// A sample drawing's bytes.
+pub(super) async fn fetch_sample(name: &str) -> Option<Blob> {
+    let response = Request::get(&format!("./demo/samples/{name}")).send().await;
+    let bytes = response.ok()?.binary().await.ok()?;
+    let parts = js_sys::Array::of1(&js_sys::Uint8Array::from(bytes.as_slice()));
+    Blob::new_with_u8_array_sequence(&parts).ok()
 }
 
 /// Takes a sample drawing in.

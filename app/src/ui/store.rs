@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use leptos::prelude::*;
 
+use super::chat::Chat;
 use crate::protocol::{Checked, Device, Loaded, Offer, PictureId, Place, Scores, Storage, Timings};
 
 /// How far a picture is.
@@ -34,12 +35,21 @@ pub(super) struct Picture {
     pub(super) status: RwSignal<Status>,
 }
 
-/// The model.
+/// What the page is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Job {
+    /// Pictures and labels.
+    Classify,
+    /// Pictures and words in turn.
+    Chat,
+}
+
+/// The model of a job, and what it says of itself.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Model {
+pub(super) enum Model<T = Loaded> {
     /// The part of its weights that is read, 0 to 1.
     Loading(f64),
-    Ready(Loaded),
+    Ready(T),
     Failed(String),
     /// It was ready and the device is gone.
     Lost(String),
@@ -71,6 +81,8 @@ pub(super) enum View {
 /// The store.
 #[derive(Clone, Copy)]
 pub(super) struct Store {
+    pub(super) job: RwSignal<Job>,
+    pub(super) chat: Chat,
     pub(super) model: RwSignal<Model>,
     pub(super) device: RwSignal<Device>,
     pub(super) pictures: RwSignal<Vec<Picture>>,
@@ -140,6 +152,8 @@ pub(super) fn owned(words: &[&str]) -> Vec<String> {
 impl Store {
     pub(super) fn new() -> Self {
         Self {
+            job: RwSignal::new(Job::Classify),
+            chat: Chat::new(),
             model: RwSignal::new(Model::Loading(0.0)),
             device: RwSignal::new(Device::Best),
             pictures: RwSignal::new(Vec::new()),

@@ -59,13 +59,20 @@ pub(super) fn files(list: Option<FileList>) -> Vec<File> {
 
 /// The files of a drop, those in folders included.
 pub(super) async fn dropped(data: &DataTransfer) -> Vec<File> {
+    let found = dropped_paths(data).await;
+    found.into_iter().map(|(_, file)| file).collect()
+}
+
+/// The same, each with its path below what was dropped.
+pub(super) async fn dropped_paths(data: &DataTransfer) -> Vec<(String, File)> {
     let items = data.items();
     // The list is emptied as soon as the event is over: take all entries now.
     let entries: Vec<FileSystemEntry> = (0..items.length())
         .filter_map(|i| items.get(i)?.webkit_get_as_entry().ok().flatten())
         .collect();
     if entries.is_empty() {
-        return files(data.files());
+        let named = files(data.files()).into_iter();
+        return named.map(|file| (file.name(), file)).collect();
     }
     let mut found = Vec::new();
     let mut open = entries;
@@ -73,7 +80,8 @@ pub(super) async fn dropped(data: &DataTransfer) -> Vec<File> {
         if entry.is_directory() {
             open.extend(children(entry.unchecked_ref()).await);
         } else if let Some(file) = file(entry.unchecked_ref()).await {
-            found.push(file);
+            let path = entry.full_path();
+            found.push((path.trim_start_matches('/').to_owned(), file));
         }
     }
     found.reverse();

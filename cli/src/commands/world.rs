@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use tiny_skia::{Pixmap, PixmapPaint, Transform};
 
 use super::print;
-use crate::world::{Sampler, Scene, Split, Telling, caption, png, samples};
+use crate::world::{Sampler, Scene, Split, Telling, caption, png, samples, shot_sets};
 
 /// Draw the world that the embedded models are trained on.
 #[derive(clap::Args)]
@@ -15,6 +15,9 @@ pub struct World {
     /// Write the page's sample drawings, and a list of them, to this folder.
     #[arg(long, value_name = "DIR")]
     samples: Option<PathBuf>,
+    /// Write the chat's ready-made examples, and a list of them, to this folder.
+    #[arg(long, value_name = "DIR")]
+    shots: Option<PathBuf>,
     /// Print this many captions.
     #[arg(long, default_value_t = 0)]
     captions: usize,
@@ -33,6 +36,9 @@ impl World {
         }
         if let Some(folder) = &self.samples {
             write_samples(folder)?;
+        }
+        if let Some(folder) = &self.shots {
+            write_shots(folder)?;
         }
         let mut sampler = Sampler::new(Split::Train, self.seed);
         for i in 0..self.captions {
@@ -87,5 +93,19 @@ fn write_samples(folder: &std::path::Path) -> Result<()> {
         names.push(file);
     }
     let list = serde_json::to_string_pretty(&names)?;
+    std::fs::write(folder.join("index.json"), list + "\n").with_context(context)
+}
+
+fn write_shots(folder: &std::path::Path) -> Result<()> {
+    let context = || format!("cannot write to {}", folder.display());
+    std::fs::create_dir_all(folder).with_context(context)?;
+    let sets = shot_sets();
+    for set in &sets {
+        for shot in set.shots.iter().chain([&set.ask]) {
+            let name = shot.picture.rsplit('/').next().unwrap_or(&shot.picture);
+            std::fs::write(folder.join(name), png(&shot.scene, 192)?).with_context(context)?;
+        }
+    }
+    let list = serde_json::to_string_pretty(&sets)?;
     std::fs::write(folder.join("index.json"), list + "\n").with_context(context)
 }

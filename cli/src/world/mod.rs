@@ -6,12 +6,14 @@ mod caption;
 mod colour;
 mod draw;
 mod sample;
+mod shots;
 mod thing;
 
 pub use caption::{Telling, attributes_swapped, caption, swapped_caption};
 pub use colour::Colour;
 pub use draw::{png, render};
 pub use sample::{Sampler, Split, samples};
+pub use shots::{ShotOf, ShotSet, shot_sets};
 pub use thing::Thing;
 
 /// The random numbers of the world: the same on every machine.

@@ -7,7 +7,7 @@ mod registry;
 use std::future::Future;
 
 pub use plan::{Plan, Planned, resolve};
-pub use registry::{FileOf, Hub, Listing, Published, Registry, Remote, Source, slug};
+pub use registry::{FileOf, Hub, Kind, Listing, Published, Registry, Remote, Source, slug};
 
 /// What can go wrong between here and a hub, with what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -20,6 +20,16 @@ pub struct Registry {
     pub models: Vec<Published>,
 }
 
+/// What a model does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// It says how well texts fit pictures.
+    Clip,
+    /// It writes about pictures.
+    Flamingo,
+}
+
 /// A published model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Published {
@@ -36,6 +46,9 @@ pub struct Published {
     /// What it is good at, and what one should know.
     #[serde(default)]
     pub good_at: String,
+    /// What it does; nothing where that is not known before it is read.
+    #[serde(default = "clip")]
+    pub kind: Option<Kind>,
     /// Side of the pictures it sees, in pixels; 0 where it is not known.
     #[serde(default)]
     pub image_size: usize,
@@ -62,6 +75,12 @@ pub struct Source {
     pub revision: String,
     /// What a model needs from there; a hub's own list goes before.
     pub files: Vec<FileOf>,
+}
+
+/// Most of what is published; entries of other kinds say so.
+#[expect(clippy::unnecessary_wraps, reason = "it is the default of an `Option`")]
+fn clip() -> Option<Kind> {
+    Some(Kind::Clip)
 }
 
 fn main() -> String {
@@ -202,6 +221,7 @@ impl Published {
             publisher: String::new(),
             licence: String::new(),
             good_at: String::new(),
+            kind: None,
             image_size: 0,
             parameters: 0,
             largest: 0,

@@ -163,6 +163,7 @@ impl Library {
                 publisher: model.publisher.clone(),
                 licence: model.licence.clone(),
                 good_at: model.good_at.clone(),
+                kind: model.kind,
                 page,
                 bytes,
                 fit: state.machine.fit(need, state.storage),

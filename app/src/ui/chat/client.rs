@@ -1,0 +1,393 @@
+//! The page's side of the chat: wishes that are answered, answers as they are
+//! written, and what happens when a model or a device fails.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use futures_channel::oneshot;
+use gloo_storage::{LocalStorage, Storage as _};
+use gloo_timers::future::TimeoutFuture;
+use leptos::prelude::*;
+use leptos::task::spawn_local;
+use wasm_bindgen::JsValue;
+use web_sys::File;
+
+use super::media;
+use super::store::Chat;
+use crate::protocol::chat::{Gaze, Likely, News, Piece, Planned, Wish, Writer};
+use crate::protocol::{Command, Device, PictureId, RequestId, Which};
+use crate::ui::client as worker;
+use crate::ui::store::{Model, Store};
+
+/// A model, and its files where it is the person's own.
+#[derive(Clone, PartialEq)]
+struct Chosen {
+    which: Which,
+    files: JsValue,
+}
+
+impl Chosen {
+    fn of(which: Which) -> Self {
+        let files = JsValue::NULL;
+        Self { which, files }
+    }
+}
+
+#[derive(Default)]
+struct Client {
+    next: RequestId,
+    waiting: HashMap<RequestId, oneshot::Sender<Result<News, String>>>,
+    /// The answer that is written, and how much of it has been read aloud.
+    writing: Option<(RequestId, usize)>,
+    /// The plan that is waited for.
+    plan: Option<RequestId>,
+    /// The model that last worked, and the wish for the one to come.
+    model: Option<Chosen>,
+    loading: Option<(RequestId, Chosen)>,
+    /// Devices lost since the person last chose.
+    losses: u32,
+    /// The last choice by similarity: it is asked for whenever a letter changes.
+    similar: Option<(Similar, Vec<(PictureId, f32)>)>,
+}
+
+/// Query, support and count.
+type Similar = (PictureId, Vec<PictureId>, usize);
+
+thread_local! {
+    static CLIENT: RefCell<Client> = RefCell::default();
+}
+
+/// The model that is used, kept for the next visit.
+const REMEMBERED: &str = "plume-chat-model";
+
+pub(super) fn send(wish: &Wish, payload: &JsValue) {
+    worker::send(&Command::Chat(wish.clone()), payload);
+}
+
+fn next() -> RequestId {
+    CLIENT.with_borrow_mut(|client| {
+        client.next += 1;
+        client.next
+    })
+}
+
+/// Sends a wish and waits for what answers it.
+async fn ask(request: RequestId, wish: Wish) -> Result<News, String> {
+    let (sender, receiver) = oneshot::channel();
+    CLIENT.with_borrow_mut(|client| client.waiting.insert(request, sender));
+    send(&wish, &JsValue::NULL);
+    let gone = || Err("Nothing computes any more: reload the page. What was said is kept.".into());
+    receiver.await.unwrap_or_else(|_| gone())
+}
+
+/// Answers a wish on behalf of the worker.
+fn settle(request: RequestId, answer: Result<News, String>) {
+    let waiting = CLIENT.with_borrow_mut(|client| client.waiting.remove(&request));
+    if let Some(waiting) = waiting {
+        let _ = waiting.send(answer);
+    }
+}
+
+const STRANGE: &str = "the worker answered something else: reload the page";
+
+pub(super) async fn planned(prompt: Vec<Piece>) -> Result<Planned, String> {
+    let request = next();
+    // The worker passes over the one before, if that still waits.
+    if let Some(before) = CLIENT.with_borrow_mut(|client| client.plan.replace(request)) {
+        settle(before, Err(String::new()));
+    }
+    match ask(request, Wish::Plan { request, prompt }).await? {
+        News::Planned { planned, .. } => Ok(planned),
+        _ => Err(STRANGE.to_owned()),
+    }
+}
+
+/// The pictures most like another, the most similar last, with their cosines.
+pub(super) async fn choose_similar(
+    query: PictureId,
+    support: Vec<PictureId>,
+    count: usize,
+) -> Result<Vec<(PictureId, f32)>, String> {
+    let key = (query, support.clone(), count);
+    let known = CLIENT.with_borrow(|client| client.similar.clone());
+    if let Some((_, chosen)) = known.filter(|(known, _)| *known == key) {
+        return Ok(chosen);
+    }
+    let request = next();
+    let wish = Wish::Choose {
+        request,
+        query,
+        support,
+        count,
+    };
+    match ask(request, wish).await? {
+        News::Chosen { chosen, .. } => {
+            CLIENT.with_borrow_mut(|client| client.similar = Some((key, chosen.clone())));
+            Ok(chosen)
+        }
+        _ => Err(STRANGE.to_owned()),
+    }
+}
+
+pub(super) async fn scored(
+    prompts: Vec<Vec<Piece>>,
+    answers: Vec<String>,
+) -> Result<Vec<Likely>, String> {
+    let request = next();
+    let wish = Wish::Score {
+        request,
+        prompts,
+        answers,
+    };
+    match ask(request, wish).await? {
+        News::Scored { likely, .. } => Ok(likely),
+        _ => Err(STRANGE.to_owned()),
+    }
+}
+
+pub(super) async fn looked(prompt: Vec<Piece>, answer: String) -> Result<Vec<Gaze>, String> {
+    let request = next();
+    let wish = Wish::Look {
+        request,
+        prompt,
+        answer,
+    };
+    match ask(request, wish).await? {
+        News::Looked { gazes, .. } => Ok(gazes),
+        _ => Err(STRANGE.to_owned()),
+    }
+}
+
+/// Has an answer written; it comes into `chat.writing` as it is.
+pub(super) async fn written(wish: impl FnOnce(RequestId) -> Wish) -> Result<News, String> {
+    let request = next();
+    CLIENT.with_borrow_mut(|client| client.writing = Some((request, 0)));
+    let news = ask(request, wish(request)).await;
+    CLIENT.with_borrow_mut(|client| client.writing = None);
+    news
+}
+
+/// Ends what is being written; where the model is in the middle of something
+/// long, the page does not wait for it.
+pub(super) fn stop(chat: Chat) {
+    send(&Wish::Stop, &JsValue::NULL);
+    let Some((request, _)) = CLIENT.with_borrow(|client| client.writing) else {
+        return;
+    };
+    spawn_local(async move {
+        TimeoutFuture::new(300).await;
+        let text = chat.writing.get_untracked().map(|writing| writing.text);
+        let news = News::Written {
+            request,
+            text: text.unwrap_or_default(),
+            ended: crate::protocol::chat::Ended::Stopped,
+            pace: crate::protocol::chat::Pace::default(),
+        };
+        settle(request, Ok(news));
+    });
+}
+
+/// Waits for a model that can be used.
+pub(super) async fn ready(chat: Chat) -> Result<Writer, String> {
+    loop {
+        match chat.model.get_untracked() {
+            Model::Ready(writer) => return Ok(writer),
+            Model::Failed(message) | Model::Lost(message) => return Err(message),
+            Model::Loading(_) => TimeoutFuture::new(100).await,
+        }
+    }
+}
+
+/// The chat is opened for the first time.
+pub(super) fn begin(store: Store) {
+    if store.chat.begun.get_untracked() {
+        return;
+    }
+    store.chat.begun.set(true);
+    let which = LocalStorage::get(REMEMBERED).map_or(Which::Demo, Which::Kept);
+    load(store, Chosen::of(which));
+}
+
+fn load(store: Store, chosen: Chosen) {
+    let chat = store.chat;
+    let request = next();
+    let device = chat.device.get_untracked();
+    let wish = Wish::Load {
+        request,
+        device,
+        which: chosen.which.clone(),
+    };
+    let files = chosen.files.clone();
+    CLIENT.with_borrow_mut(|client| client.loading = Some((request, chosen)));
+    chat.model.set(Model::Loading(0.0));
+    worker::send(&Command::Chat(wish), &files);
+}
+
+/// The model that was wanted last.
+fn wanted() -> Chosen {
+    CLIENT.with_borrow(|client| {
+        let loading = client.loading.as_ref().map(|(_, chosen)| chosen.clone());
+        let last = loading.or_else(|| client.model.clone());
+        last.unwrap_or_else(|| Chosen::of(Which::Demo))
+    })
+}
+
+/// Loads on another device, or once more.
+pub(in crate::ui) fn choose(store: Store, device: Device) {
+    store.chat.device.set(device);
+    CLIENT.with_borrow_mut(|client| client.losses = 0);
+    if worker::revive(store) {
+        // The new worker asks for the model when it is there.
+        store.chat.model.set(Model::Loading(0.0));
+    } else {
+        load(store, wanted());
+    }
+}
+
+/// Loads the demo, or a model of the library.
+pub(in crate::ui) fn load_model(store: Store, which: Which) {
+    store.error.set(None);
+    load(store, Chosen::of(which));
+}
+
+/// Loads the person's own model.
+pub(in crate::ui) fn load_own(store: Store, files: &[File]) {
+    store.error.set(None);
+    let files = files.iter().collect::<js_sys::Array>().into();
+    let which = Which::Own;
+    load(store, Chosen { which, files });
+}
+
+/// A new worker listens: it is given the pictures and the model.
+pub(in crate::ui) fn worker_came(store: Store) {
+    media::give_all();
+    if store.chat.begun.get_untracked() {
+        load(store, wanted());
+    }
+}
+
+/// The worker broke; what it was asked for is told so. The model that broke
+/// it in loading is not tried again.
+pub(in crate::ui) fn worker_broke(message: &str) {
+    let waiting = CLIENT.with_borrow_mut(|client| {
+        client.loading = None;
+        std::mem::take(&mut client.waiting)
+    });
+    for (_, waiting) in waiting {
+        let _ = waiting.send(Err(message.to_owned()));
+    }
+}
+
+pub(in crate::ui) fn receive(store: Store, news: News) {
+    let chat = store.chat;
+    match news {
+        News::Loading { done, total } => {
+            let part = if total > 0.0 { done / total } else { 0.0 };
+            chat.model.set(Model::Loading(part));
+        }
+        News::Loaded { request, writer } => {
+            if let Some(chosen) = loaded(request) {
+                remember(&chosen.which);
+                CLIENT.with_borrow_mut(|client| client.model = Some(chosen));
+                let text = format!("{} is ready, on {}", writer.name, writer.device);
+                store.announcement.set(text);
+                chat.model.set(Model::Ready(writer));
+            }
+        }
+        News::LoadFailed { request, message } => {
+            if let Some(chosen) = loaded(request) {
+                not_loaded(store, &chosen, message);
+            }
+        }
+        News::Seen { .. } => {}
+        News::SeeFailed { id, message } => {
+            let name = chat.media.with_untracked(|all| {
+                let media = all.get(&id);
+                media.map_or_else(String::new, |media| media.name.clone())
+            });
+            store.error.set(Some(format!("{name}: {message}")));
+        }
+        News::Text { request, text } => more(store, request, &text),
+        News::Failed { request, message } => settle(request, Err(message)),
+        News::Planned { request, .. }
+        | News::Written { request, .. }
+        | News::Scored { request, .. }
+        | News::Chosen { request, .. }
+        | News::Looked { request, .. } => settle(request, Ok(news)),
+        News::DeviceLost { message } => lost(store, message),
+    }
+}
+
+/// The model of an answered wish; none where another one has taken its place.
+fn loaded(request: RequestId) -> Option<Chosen> {
+    CLIENT.with_borrow_mut(|client| {
+        let (_, chosen) = client.loading.take_if(|(last, _)| *last == request)?;
+        Some(chosen)
+    })
+}
+
+fn remember(which: &Which) {
+    if let Which::Kept(id) = which {
+        let _ = LocalStorage::set(REMEMBERED, id);
+    } else {
+        LocalStorage::delete(REMEMBERED);
+    }
+}
+
+/// The one before comes back; where there is none, that is told.
+fn not_loaded(store: Store, chosen: &Chosen, message: String) {
+    let before = CLIENT.with_borrow(|client| client.model.clone());
+    let kept = matches!(chosen.which, Which::Kept(_));
+    let before = before.or_else(|| kept.then(|| Chosen::of(Which::Demo)));
+    match before.filter(|before| before != chosen) {
+        Some(before) => {
+            store.error.set(Some(message));
+            load(store, before);
+        }
+        None => store.chat.model.set(Model::Failed(message)),
+    }
+}
+
+/// More of an answer. It is read aloud by sentences, not by tokens.
+fn more(store: Store, request: RequestId, text: &str) {
+    let Some((last, spoken)) = CLIENT.with_borrow(|client| client.writing) else {
+        return;
+    };
+    if last != request {
+        return;
+    }
+    let mut whole = String::new();
+    store.chat.writing.update(|writing| {
+        if let Some(writing) = writing {
+            writing.text.push_str(text);
+            whole.clone_from(&writing.text);
+        }
+    });
+    let fresh = whole.get(spoken..).unwrap_or_default();
+    if let Some(end) = fresh.rfind(['.', '!', '?', '\n']) {
+        let sentence = fresh[..=end].trim();
+        if !sentence.is_empty() {
+            store.announcement.set(sentence.to_owned());
+        }
+        let spoken = spoken + end + 1;
+        CLIENT.with_borrow_mut(|client| client.writing = Some((request, spoken)));
+    }
+}
+
+/// The graphics processor is gone; it is opened again once.
+fn lost(store: Store, message: String) {
+    let (waiting, losses) = CLIENT.with_borrow_mut(|client| {
+        client.losses += 1;
+        (std::mem::take(&mut client.waiting), client.losses)
+    });
+    for (_, waiting) in waiting {
+        let _ = waiting.send(Err(message.clone()));
+    }
+    if losses > 1 {
+        store.chat.model.set(Model::Lost(message));
+        return;
+    }
+    let again = "It is opened again now; what was written is kept, and can be gone on with.";
+    store.error.set(Some(format!("{message}. {again}")));
+    load(store, wanted());
+}

@@ -1,0 +1,210 @@
+//! The prompt: shots, the turns so far, and what is to be answered, in the
+//! words of the checkpoint.
+
+use leptos::prelude::*;
+
+use super::client;
+use super::store::{Chat, Id, Plan, Shot, media_of};
+use crate::protocol::PictureId;
+use crate::protocol::chat::{Piece, PromptStyle, Said, Segment, Task};
+
+/// What is to be answered.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Goal {
+    /// The turn; one that is not there yet comes after all that are.
+    pub(super) id: Id,
+    pub(super) task: Task,
+    pub(super) parts: Vec<Piece>,
+    /// The beginning of its answer.
+    pub(super) begun: String,
+}
+
+/// The pieces of one shot or turn.
+#[derive(Clone, Debug, PartialEq)]
+struct Span {
+    owner: Id,
+    pieces: Vec<Piece>,
+}
+
+/// A prompt whose beginning can be left out, a shot or turn at a time.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Prompt {
+    shots: Vec<Span>,
+    turns: Vec<Span>,
+    goal: Vec<Piece>,
+}
+
+/// A turn in the checkpoint's words.
+fn pieces(style: &PromptStyle, task: Task, parts: &[Piece], said: Said<'_>) -> Vec<Piece> {
+    let segments: Vec<_> = parts
+        .iter()
+        .map(|part| match part {
+            Piece::Media(id) => Segment::Image(id.to_string()),
+            Piece::Text(text) => Segment::Text(text.clone()),
+        })
+        .collect();
+    let turn = style.turn(task, &segments, said).into_iter();
+    turn.filter_map(|segment| match segment {
+        Segment::Text(text) => Some(Piece::Text(text)),
+        // A clip has one mark too: the page names both alike.
+        Segment::Image(id) => Some(Piece::Media(id.parse().ok()?)),
+        Segment::Video(_) => None,
+    })
+    .collect()
+}
+
+impl Prompt {
+    fn new(chat: Chat, shots: &[Shot], goal: &Goal) -> Self {
+        let style = untrack(|| chat.style());
+        let task = goal.task;
+        let words_only = chat.settings.with_untracked(|s| s.words_only);
+        let shot = |shot: &Shot| {
+            let mut parts = shot.parts.clone();
+            if words_only {
+                parts.retain(|part| matches!(part, Piece::Text(_)));
+            }
+            Span {
+                owner: shot.id,
+                pieces: pieces(&style, task, &parts, Said::All(&shot.answer)),
+            }
+        };
+        let turns = chat.turns.get_untracked();
+        let turns = turns.iter().take_while(|turn| turn.id != goal.id);
+        let said = turns.filter(|turn| !turn.answer.trim().is_empty());
+        let said = said.map(|turn| Span {
+            owner: turn.id,
+            pieces: pieces(&style, turn.task, &turn.parts, Said::All(&turn.answer)),
+        });
+        let begun = match goal.begun.as_str() {
+            "" => Said::Nothing,
+            text => Said::Part(text),
+        };
+        Self {
+            shots: shots.iter().map(shot).collect(),
+            turns: said.collect(),
+            goal: pieces(&style, task, &goal.parts, begun),
+        }
+    }
+
+    pub(super) fn pieces(&self) -> Vec<Piece> {
+        let before = self.shots.iter().chain(&self.turns);
+        let before = before.flat_map(|span| span.pieces.clone());
+        before.chain(self.goal.clone()).collect()
+    }
+
+    /// The shots in other orders, the rest as it is.
+    pub(super) fn in_orders(&self, count: usize) -> Vec<Vec<Piece>> {
+        let n = self.shots.len();
+        if count < 2 || n < 2 {
+            return vec![self.pieces()];
+        }
+        let orders = crate::protocol::chat::orders(n, count, 1);
+        let ordered = orders.into_iter().map(|order| {
+            let shots = order.into_iter().map(|at| self.shots[at].clone()).collect();
+            Self {
+                shots,
+                ..self.clone()
+            }
+            .pieces()
+        });
+        ordered.collect()
+    }
+
+    /// Leaves out the first shot, or the first turn where no shot is left.
+    fn cut(&mut self) -> Option<Span> {
+        let spans = if self.shots.is_empty() {
+            &mut self.turns
+        } else {
+            &mut self.shots
+        };
+        (!spans.is_empty()).then(|| spans.remove(0))
+    }
+}
+
+/// The shots that stand in the prompt: those that are on, or the most similar
+/// of them, the most similar last.
+async fn shots(chat: Chat, goal: &Goal) -> Result<Vec<Shot>, String> {
+    let on = chat.shots.get_untracked();
+    let on: Vec<Shot> = on.into_iter().filter(|shot| shot.on).collect();
+    let count = chat.settings.with_untracked(|settings| settings.similar);
+    let query = media_of(&goal.parts).last().copied();
+    let (Some(query), true) = (query, count > 0) else {
+        chat.chosen.set(None);
+        return Ok(on);
+    };
+    // A shot stands for the last of its pictures.
+    let of = |shot: &Shot| media_of(&shot.parts).last().copied();
+    let mut support: Vec<PictureId> = on.iter().filter_map(of).collect();
+    support.sort_unstable();
+    support.dedup();
+    let chosen = client::choose_similar(query, support, count).await?;
+    let mut found: Vec<(Shot, f32)> = Vec::new();
+    for (picture, cosine) in chosen {
+        let same = on.iter().filter(|shot| of(shot) == Some(picture));
+        found.extend(same.map(|shot| (shot.clone(), cosine)));
+    }
+    let spare = found.len().saturating_sub(count);
+    let found = found.split_off(spare);
+    let ids = found.iter().map(|(shot, cosine)| (shot.id, *cosine));
+    chat.chosen.set(Some(ids.collect()));
+    Ok(found.into_iter().map(|(shot, _)| shot).collect())
+}
+
+/// The prompt for what is to be answered, as much of it as fits with `most`
+/// tokens of answer.
+///
+/// # Errors
+/// What the worker says, or nothing where it is not `wanted` any more: of
+/// several plans that wait the worker meets the last alone.
+pub(super) async fn settle(
+    chat: Chat,
+    goal: &Goal,
+    most: usize,
+    wanted: &dyn Fn() -> bool,
+) -> Result<(Prompt, Plan), String> {
+    let plan = async |prompt: &Prompt| {
+        if !wanted() {
+            return Err(String::new());
+        }
+        client::planned(prompt.pieces()).await
+    };
+    let shots = shots(chat, goal).await?;
+    let mut prompt = Prompt::new(chat, &shots, goal);
+    let mut planned = plan(&prompt).await?;
+    let mut tokens = planned.tokens.iter().copied();
+    let mut cost = |span: &Span| {
+        let tokens = tokens.by_ref().take(span.pieces.len()).sum::<usize>();
+        (span.owner, (tokens, media_of(&span.pieces).len()))
+    };
+    let costs: Vec<_> = prompt
+        .shots
+        .iter()
+        .chain(&prompt.turns)
+        .map(&mut cost)
+        .collect();
+    let mut cut = Vec::new();
+    let room = most.min(planned.context / 2);
+    while planned.total + room > planned.context {
+        let excess = planned.total + room - planned.context;
+        let (mut freed, before) = (0, cut.len());
+        while freed < excess
+            && let Some(span) = prompt.cut()
+        {
+            freed += costs[cut.len()].1.0;
+            cut.push(span.owner);
+        }
+        if cut.len() == before {
+            break;
+        }
+        planned = plan(&prompt).await?;
+    }
+    let plan = Plan {
+        too_long: planned.total + room > planned.context,
+        text: planned.text,
+        total: planned.total,
+        context: planned.context,
+        cost: costs.into_iter().collect(),
+        cut,
+    };
+    Ok((prompt, plan))
+}

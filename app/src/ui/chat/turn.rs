@@ -1,0 +1,277 @@
+//! The turns of a conversation.
+
+use leptos::html::Textarea;
+use leptos::prelude::*;
+use web_sys::{ScrollIntoViewOptions, ScrollLogicalPosition};
+
+use super::choices::Likelihoods;
+use super::composer::TASKS;
+use super::editor::{Editor, Hand, spoken};
+use super::inside::Inside;
+use super::store::{Chat, Id, Outcome, Shot, Turn, chat};
+use super::welcome::Welcome;
+use super::{answer, conversations};
+use crate::protocol::PictureId;
+use crate::protocol::chat::{Ended, Pace, Piece};
+use crate::ui::store::store;
+use crate::ui::web::{copy, document, icon};
+
+#[component]
+pub(super) fn Turns() -> impl IntoView {
+    let chat = chat();
+    let ids = Memo::new(move |_| {
+        chat.turns
+            .with(|turns| turns.iter().map(|t| t.id).collect::<Vec<_>>())
+    });
+    view! {
+        <section class="turns" aria-label="Conversation">
+            <Show when=move || ids.with(Vec::is_empty)><Welcome/></Show>
+            <ol role="list">
+                <For each=move || ids.get() key=|id| *id let(id)>
+                    <TurnView id/>
+                </For>
+            </ol>
+        </section>
+    }
+}
+
+/// Pictures of a turn, as they are shown in it.
+#[component]
+pub(super) fn Shown(id: PictureId) -> impl IntoView {
+    let chat = chat();
+    let urls = move || {
+        chat.media
+            .with(|all| all.get(&id).map(|media| media.urls.clone()))
+            .unwrap_or_default()
+    };
+    let clip = move || urls().len() > 1;
+    view! {
+        <span class="shown" class:clip=clip role="img" aria-label=spoken(chat, id)>
+            {move || urls().into_iter().map(|url| view! { <img src=url alt=""/> }).collect_view()}
+        </span>
+    }
+}
+
+fn shown(parts: Vec<Piece>) -> impl IntoView {
+    parts
+        .into_iter()
+        .map(|part| match part {
+            Piece::Media(id) => view! { <Shown id/> }.into_any(),
+            Piece::Text(text) => view! { <span>{text}</span> }.into_any(),
+        })
+        .collect_view()
+}
+
+/// Figures of an answer.
+fn figures(ended: Ended, pace: Pace) -> String {
+    let why = match ended {
+        Ended::Itself => "",
+        Ended::Length => " · as long as allowed",
+        Ended::Stopped => " · stopped",
+    };
+    if pace.total <= 0.0 {
+        return why.trim_start_matches(" · ").to_owned();
+    }
+    let rate = match (pace.written, pace.total - pace.first) {
+        (n, spent) if n > 1 && spent > 0.0 => {
+            format!(" · {:.1} tokens/s", (n - 1) as f64 / spent * 1000.0)
+        }
+        _ => String::new(),
+    };
+    format!(
+        "{} tokens read · first word after {:.2} s · {} written{rate}{why}",
+        pace.prompt,
+        pace.first / 1000.0,
+        pace.written
+    )
+}
+
+/// Scrolls to a turn.
+pub(super) fn into_view(id: Id) {
+    let turn = document().query_selector(&format!("[data-turn=\"{id}\"]"));
+    if let Ok(Some(turn)) = turn {
+        let how = ScrollIntoViewOptions::new();
+        how.set_block(ScrollLogicalPosition::Nearest);
+        turn.scroll_into_view_with_scroll_into_view_options(&how);
+    }
+}
+
+#[component]
+fn TurnView(id: Id) -> impl IntoView {
+    let chat = chat();
+    let turn = chat.turn(id);
+    let editing = RwSignal::new(false);
+    let parts = Memo::new(move |_| turn.get().map(|turn| turn.parts).unwrap_or_default());
+    let task = Memo::new(move |_| turn.get().map(|turn| turn.task).unwrap_or_default());
+    let word = move || {
+        let task = task.get();
+        TASKS
+            .iter()
+            .find(|(other, ..)| *other == task)
+            .map_or("", |(_, word, _)| *word)
+    };
+    let writing = move || {
+        chat.writing
+            .with(|w| w.as_ref().is_some_and(|w| w.turn == id))
+    };
+    // Letters that come change the text alone.
+    let text = Memo::new(move |_| {
+        let now = chat
+            .writing
+            .with(|w| w.as_ref().filter(|w| w.turn == id).map(|w| w.text.clone()));
+        let text = now
+            .or_else(|| turn.get().map(|turn| turn.answer))
+            .unwrap_or_default();
+        text.trim().to_owned()
+    });
+    let outcome = Memo::new(move |_| turn.get().map_or(Outcome::Busy, |turn| turn.outcome));
+    view! {
+        <li class="turn" data-turn=id.to_string() aria-busy=move || writing().to_string()>
+            <Show
+                when=move || !editing.get()
+                fallback=move || view! { <Edit id close=move || editing.set(false)/> }
+            >
+                <div class="asked">
+                    <span class="asked-task hint">{word}</span>
+                    <p>{move || shown(parts.get())}</p>
+                </div>
+                <div class="answered" class:writing=writing>
+                    <p class="answer" data-answer=text>{text}<Show when=writing><span class="caret" aria-hidden="true"></span></Show></p>
+                    {move || match outcome.get() {
+                        Outcome::Busy | Outcome::Edited => ().into_any(),
+                        Outcome::Written { ended, pace } => view! { <p class="timings">{figures(ended, pace)}</p> }.into_any(),
+                        Outcome::Scored { likely, orders } => view! { <Likelihoods likely orders/> }.into_any(),
+                        Outcome::Failed(message) => view! { <p class="state failed">{message}</p> }.into_any(),
+                    }}
+                    <Show when=move || !writing()>
+                        <Actions id turn editing/>
+                    </Show>
+                    <Inside id/>
+                </div>
+            </Show>
+        </li>
+    }
+}
+
+/// What can be done with a turn.
+#[component]
+fn Actions(id: Id, turn: Memo<Option<Turn>>, editing: RwSignal<bool>) -> impl IntoView {
+    let (store, chat) = (store(), chat());
+    let copied = RwSignal::new(false);
+    let take = move |_| {
+        let text = turn
+            .get_untracked()
+            .map(|turn| turn.answer.trim().to_owned());
+        copy(&text.unwrap_or_default(), move |done| {
+            copied.set(done);
+            store.announcement.set(
+                if done {
+                    "Copied"
+                } else {
+                    "The browser does not let it be copied"
+                }
+                .to_owned(),
+            );
+            set_timeout(move || copied.set(false), std::time::Duration::from_secs(2));
+        });
+    };
+    let unfinished = move || {
+        turn.get().is_some_and(|turn| match turn.outcome {
+            Outcome::Written { ended, .. } => ended != Ended::Itself,
+            Outcome::Failed(_) => !turn.answer.trim().is_empty(),
+            _ => false,
+        })
+    };
+    let answered = move || {
+        turn.get()
+            .is_some_and(|turn| !turn.answer.trim().is_empty())
+    };
+    let as_example = move |_| {
+        if let Some(turn) = turn.get_untracked() {
+            let shot = Shot::new(turn.parts, turn.answer.trim());
+            chat.shots.update(|shots| shots.push(shot));
+            store.announcement.set("It is an example now".to_owned());
+        }
+    };
+    let delete = move |_| {
+        chat.turns
+            .update(|turns| turns.retain(|other| other.id != id));
+    };
+    let idle = move || chat.idle();
+    view! {
+        <div class="turn-do">
+            <button type="button" class="text" data-act="again" disabled=move || !idle() on:click=move |_| answer::again(store, id)>
+                {icon("M4 12a8 8 0 1 1 2.3 5.6M4 12V6M4 12h6")} "Again"
+            </button>
+            <Show when=unfinished>
+                <button type="button" class="text" data-act="go-on" disabled=move || !idle() on:click=move |_| answer::answer(store, id, true)>{icon("M5 12h14M13 6l6 6-6 6")} "Go on"</button>
+            </Show>
+            <button type="button" class="text" data-act="edit" disabled=move || !idle() on:click=move |_| editing.set(true)>{icon("M4 20l4-1L19 8l-3-3L5 16z")} "Edit"</button>
+            <Show when=answered>
+                <button type="button" class="text" data-act="copy" on:click=take>{icon("M8 8h11v11H8zM16 8V5H5v11h3")} {move || if copied.get() { "Copied" } else { "Copy" }}</button>
+                <button type="button" class="text" data-act="example" title="Show it to the model as an example from now on" on:click=as_example>{icon("M12 5v14M5 12h14")} "Make it an example"</button>
+            </Show>
+            <button type="button" class="text" data-act="delete" disabled=move || !idle() on:click=delete>{icon("M6 6l12 12M18 6L6 18")} "Delete"</button>
+        </div>
+    }
+}
+
+/// A turn while the person changes it.
+#[component]
+fn Edit(id: Id, close: impl Fn() + Copy + Send + Sync + 'static) -> impl IntoView {
+    let (store, chat) = (store(), chat());
+    let turn = chat
+        .turns
+        .with_untracked(|turns| turns.iter().find(|t| t.id == id).cloned());
+    let (parts, said) = turn.map_or_else(Default::default, |turn| (turn.parts, turn.answer));
+    let parts = RwSignal::new(parts);
+    let hand = Hand::new();
+    let field: NodeRef<Textarea> = NodeRef::new();
+    let before = said.trim().to_owned();
+    let start = before.clone();
+    let keep = move || {
+        let said = field
+            .get_untracked()
+            .map(|field| field.value())
+            .unwrap_or_default();
+        let edited = said.trim() != before;
+        chat.change_turn(id, |turn| {
+            turn.parts = parts.get_untracked();
+            if edited {
+                said.clone_into(&mut turn.answer);
+                turn.outcome = Outcome::Edited;
+            }
+        });
+        forget_looks(chat, id);
+        close();
+    };
+    let save = keep.clone();
+    let again = move |_| {
+        keep();
+        answer::again(store, id);
+    };
+    let apart = move |_| {
+        conversations::branch(chat, id);
+        save();
+    };
+    view! {
+        <div class="edit">
+            <Editor hand parts change=Callback::new(move |now| parts.set(now)) label="What was asked" hint=Signal::stored(String::new())/>
+            <label class="edit-answer"><span class="hint">"Answer"</span>
+                <textarea rows="2" node_ref=field prop:value=start></textarea>
+            </label>
+            <div class="row">
+                <button type="button" class="small" data-act="ask-again" on:click=again>"Answer again from here"</button>
+                <button type="button" class="quiet small" data-act="save" on:click=apart>"Save as it is"</button>
+                <button type="button" class="quiet small" on:click=move |_| close()>"Leave it"</button>
+                <span class="hint">"Turns after it are kept in a conversation of their own."</span>
+            </div>
+        </div>
+    }
+}
+
+fn forget_looks(chat: Chat, id: Id) {
+    chat.looks.update(|looks| {
+        looks.remove(&id);
+    });
+}
