@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use plume_core::backend::Backend;
 use plume_core::checkpoint::{
-    Bytes, Checkpoint, Companions, Layout, Packed, Shards, TensorFile, clip_config, gguf,
-    open_file, openai_config, shard_names,
+    Bytes, Checkpoint, Companions, Layout, Packed, Weights, clip_config, gguf, openai_config,
+    shard_names, writes,
 };
 use plume_core::config::ClipConfig;
 use plume_core::image::Preprocess;
@@ -56,6 +56,27 @@ impl Bytes for OnDisk {
     }
 }
 
+/// Opens a file of weights, or all the files of an index.
+///
+/// # Errors
+/// Where one is missing or damaged.
+pub fn open_weights(path: &Path) -> Result<Weights> {
+    let context = || path.display().to_string();
+    if !context().ends_with(INDEX) {
+        return Weights::open(Box::new(OnDisk::open(path)?)).with_context(context);
+    }
+    let index = std::fs::read_to_string(path).with_context(context)?;
+    let mut files = Vec::<(String, Box<dyn Bytes>)>::new();
+    for name in shard_names(&index).with_context(context)? {
+        // One that is missing is told by what holds them against the index.
+        let shard = path.with_file_name(&name);
+        if shard.is_file() {
+            files.push((name, Box::new(OnDisk::open(&shard)?)));
+        }
+    }
+    Weights::open_shards(&index, files).with_context(context)
+}
+
 /// The files of a model.
 pub struct ModelFiles {
     directory: PathBuf,
@@ -80,29 +101,6 @@ const WEIGHTS: &[&str] = &[
 ];
 /// The end of the name of an index of several files.
 const INDEX: &str = ".index.json";
-
-/// Opens weights of any format, by its name the index of several files beside
-/// it (`model.safetensors.index.json`, `pytorch_model.bin.index.json`).
-///
-/// # Errors
-/// Where a file is missing or damaged.
-pub fn tensor_file(path: &Path) -> Result<(Box<dyn TensorFile>, Option<Packed>)> {
-    let context = || path.display().to_string();
-    if !context().ends_with(INDEX) {
-        return open_file(Box::new(OnDisk::open(path)?)).with_context(context);
-    }
-    let index = std::fs::read_to_string(path).with_context(context)?;
-    let mut files = Vec::<(String, Box<dyn Bytes>)>::new();
-    for name in shard_names(&index).with_context(context)? {
-        // One that is missing is told by the shards.
-        let path = path.with_file_name(&name);
-        if path.is_file() {
-            files.push((name, Box::new(OnDisk::open(&path)?)));
-        }
-    }
-    let shards = Shards::open(&index, files).with_context(context)?;
-    Ok((Box::new(shards), None))
-}
 
 impl ModelFiles {
     /// A directory, or a weights file whose directory holds the rest.
@@ -141,9 +139,21 @@ impl ModelFiles {
         };
         let file = OnDisk::open(&files.weights)?;
         if file.len >= 4 && file.read(0, 4)? == gguf::MAGIC {
-            files.packed = files.checkpoint()?.packed().cloned();
+            files.packed = files.weights()?.packed().cloned();
         }
         Ok(files)
+    }
+
+    /// Whether this is a model that writes, rather than a CLIP.
+    ///
+    /// # Errors
+    /// Where config.json is there and cannot be read.
+    pub fn writes(&self) -> Result<bool> {
+        if let Some(packed) = &self.packed {
+            return Ok(writes(&packed.config));
+        }
+        let json = self.companions()?.config.unwrap_or_default();
+        Ok(serde_json::from_str(&json).is_ok_and(|config| writes(&config)))
     }
 
     /// The same with another tokenizer.
@@ -240,7 +250,10 @@ impl ModelFiles {
     }
 
     /// What was published beside the weights.
-    fn companions(&self) -> Result<Companions> {
+    ///
+    /// # Errors
+    /// Where a file is there and cannot be read.
+    pub fn companions(&self) -> Result<Companions> {
         let read = |name: &str| {
             let path = self.directory.join(name);
             let text = path.is_file().then(|| std::fs::read_to_string(&path));
@@ -279,13 +292,21 @@ impl ModelFiles {
             .map(str::to_owned))
     }
 
-    /// The weights.
+    /// The weights of a CLIP.
     ///
     /// # Errors
     /// Where the file is damaged or of another architecture.
     pub fn checkpoint(&self) -> Result<Checkpoint> {
-        let (file, packed) = tensor_file(&self.weights)?;
-        Checkpoint::of(file, packed).with_context(|| self.weights.display().to_string())
+        let context = || self.weights.display().to_string();
+        Checkpoint::of(self.weights()?).with_context(context)
+    }
+
+    /// The weights of whatever model.
+    ///
+    /// # Errors
+    /// Where a file is missing or damaged.
+    pub fn weights(&self) -> Result<Weights> {
+        open_weights(&self.weights)
     }
 
     /// Everything, on a device.

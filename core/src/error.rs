@@ -70,6 +70,9 @@ pub enum Error {
         /// Pictures that were given.
         pictures: usize,
     },
+    /// A picture for a language model.
+    #[error("this is a language model, which does not see pictures: take a Flamingo")]
+    Blind,
     /// A configuration that cannot be run.
     #[error("configuration: {0}")]
     Config(String),

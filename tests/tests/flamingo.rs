@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use plume_cli::writer::Writer;
+use plume_cli::writer;
 use plume_core::Error;
 use plume_core::backend::{Activation, Backend};
 use plume_core::checkpoint::layouts::{Family, Language};
@@ -546,7 +546,7 @@ fn a_folder_is_opened_and_shown_a_picture() {
         .save(ours.join("a.png"))
         .unwrap();
 
-    let writer = Writer::open(&Candle::new(), &ours).unwrap();
+    let writer = writer::open(&Candle::new(), &ours).unwrap();
     assert_eq!(writer.stops(), [158]);
     let shot = Shot {
         image: "a.png".into(),
@@ -558,20 +558,20 @@ fn a_folder_is_opened_and_shown_a_picture() {
         ..PromptStyle::open_flamingo()
     };
     let segments = style.few_shot(&[shot], "a.png", &Ask::Class);
-    let prompt = writer.prompt(&segments, &ours).unwrap();
+    let prompt = writer::prompt(&writer, &segments, &ours).unwrap();
     assert_eq!(prompt.ids, [159, 5, 7, 158, 159, 5]);
     let reading = writer.reading(&prompt).unwrap();
     let answers = [vec![7], vec![9, 11]];
     let seen = pollster::block_on(score(&reading, &prompt.ids, &answers)).unwrap();
     // Without the pictures' sight the answers are not as likely.
     let blind = [Segment::Text("w5 w7<|endofchunk|>w5".into())];
-    let prompt = writer.prompt(&blind, &ours).unwrap();
+    let prompt = writer::prompt(&writer, &blind, &ours).unwrap();
     let reading = writer.reading(&prompt).unwrap();
     let unseen = pollster::block_on(score(&reading, &prompt.ids, &answers)).unwrap();
     assert!((seen[0].sum - unseen[0].sum).abs() > 1e-3);
     // A mark in the words without a picture.
     let stray = [Segment::Text("w5 <image> w7".into())];
-    let prompt = writer.prompt(&stray, &ours).unwrap();
+    let prompt = writer::prompt(&writer, &stray, &ours).unwrap();
     assert!(writer.reading(&prompt).is_err());
 }
 

@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use plume_cli::writer::Writer;
+use plume_cli::writer;
 use plume_core::backend::{Activation, Backend, WeightData};
 use plume_core::checkpoint::{Checkpoint, Scope, Source, lm_config, lm_layout};
 use plume_core::config::language::{LmConfig, NormKind, Positions, Residual};
@@ -221,9 +221,9 @@ fn words_go_in_and_words_come_out() {
         let words: Vec<String> = ids.iter().map(|id| format!("w{id}")).collect();
         words.join(" ")
     };
-    let writer = Writer::open(&Candle::new(), &folder).unwrap();
+    let writer = writer::open(&Candle::new(), &folder).unwrap();
     let segments = [Segment::Text(words(&prompt[..shape[1]]))];
-    let asked = writer.prompt(&segments, &folder).unwrap();
+    let asked = writer::prompt(&writer, &segments, &folder).unwrap();
     assert_eq!(asked.ids, prompt[..shape[1]]);
     let mut options = Options {
         max_new_tokens: theirs.len(),
@@ -269,7 +269,7 @@ fn words_go_in_and_words_come_out() {
     assert_ne!(by_chance(1), by_chance(2));
 
     let picture = [Segment::Image("a.jpg".into())];
-    let Err(error) = writer.prompt(&picture, &folder) else {
+    let Err(error) = writer::prompt(&writer, &picture, &folder) else {
         panic!("a language model that sees");
     };
     assert!(error.to_string().contains("does not see"), "{error}");

@@ -12,7 +12,7 @@ use plume_core::tasks::generate::{End, Method, Options, TextStream, generate};
 use serde::Deserialize;
 
 use super::{Device, print};
-use crate::writer::Writer;
+use crate::writer;
 
 /// Write on after a prompt of words and pictures.
 ///
@@ -70,8 +70,9 @@ pub struct Generate {
 /// What is asked of which model, as `generate` and `score` take it.
 #[derive(clap::Args)]
 pub(super) struct PromptArguments {
-    /// Directory of config.json, model.safetensors and tokenizer.json.
-    #[arg(long, value_name = "DIR")]
+    /// Directory of config.json, weights and tokenizer.json as published, or a
+    /// GGUF file of `plume pack`.
+    #[arg(long, value_name = "DIR_OR_FILE")]
     pub(super) model: PathBuf,
     /// The prompt.
     #[arg(long, value_name = "FILE")]
@@ -122,8 +123,8 @@ impl Generate {
 
     async fn on<B: Backend>(&self, backend: &B) -> Result<()> {
         let (segments, folder) = self.source.segments()?;
-        let writer = Writer::open(backend, &self.source.model)?;
-        let prompt = writer.prompt(&segments, folder)?;
+        let writer = writer::open(backend, &self.source.model)?;
+        let prompt = writer::prompt(&writer, &segments, folder)?;
         let options = Options {
             max_new_tokens: self.max_new_tokens,
             method: self.method(),

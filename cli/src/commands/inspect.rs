@@ -2,12 +2,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use plume_core::checkpoint::{Stored, asked};
+use plume_core::checkpoint::{Asked, Checkpoint, Layout, Stored, asked};
 use plume_core::models::clip::Clip;
 use serde_json::{Value, json};
 
 use super::print;
 use crate::model::ModelFiles;
+use crate::writer::WriterFiles;
 
 /// Say what a model file holds: architecture, configuration, tensors, and
 /// what is missing or left over. Weights are not read.
@@ -31,40 +32,18 @@ pub struct Inspect {
 impl Inspect {
     pub(super) fn run(self) -> Result<()> {
         let files = ModelFiles::find(&self.model)?;
-        let checkpoint = files.checkpoint()?;
+        let mut problems = Vec::new();
+        let (checkpoint, told) = if files.writes()? {
+            writer(&files, &mut problems)?
+        } else {
+            clip(&files, &mut problems)?
+        };
         let file = checkpoint.file();
         let tensors: Vec<(&str, Stored)> = file
             .names()
             .filter_map(|name| Some((name, file.stored(name)?)))
             .collect();
-
-        let mut problems = Vec::new();
-        let mut told = |result: Result<Value>| match result {
-            Ok(value) => value,
-            Err(error) => {
-                problems.push(format!("{error:#}"));
-                Value::Null
-            }
-        };
-        let config = files.config().map(|config| checkpoint.present(&config));
-        let model = config.and_then(|config| {
-            let asked = asked(|device, source| Clip::load(device, &config, source))?;
-            Ok((config, asked))
-        });
-        let (mut preprocess, mut tokenizer) = (Value::Null, Value::Null);
-        let (config, asked) = match model {
-            Ok((config, asked)) => {
-                if config.vision.is_some() {
-                    preprocess = told(files.preprocess().map(|preprocess| preprocess.to_json()));
-                }
-                if config.text.is_some() {
-                    tokenizer = told(files.tokenizer_json().map(|_| true.into()));
-                }
-                (config.to_json(), Some(asked))
-            }
-            Err(error) => (told(Err(error)), None),
-        };
-        let (missing, left_over) = match &asked {
+        let (missing, left_over) = match &told.asked {
             Some(asked) => checkpoint.compare(asked.iter().map(|asked| asked.name.as_str())),
             None => Default::default(),
         };
@@ -76,9 +55,9 @@ impl Inspect {
         let report = json!({
             "format": file.format(),
             "layout": format!("{:?}", checkpoint.layout()),
-            "config": config,
-            "preprocess": preprocess,
-            "tokenizer": tokenizer == true,
+            "config": told.config,
+            "preprocess": told.preprocess,
+            "tokenizer": told.tokenizer,
             "name": packed.and_then(|packed| packed.name.clone()),
             "license": packed.and_then(|packed| packed.license.clone()),
             "parameters": parameters,
@@ -100,6 +79,62 @@ impl Inspect {
         } else {
             anyhow::bail!("{} tensors are missing", missing.len())
         }
+    }
+}
+
+/// What the texts beside or inside the weights say.
+#[derive(Default)]
+struct Told {
+    config: Value,
+    preprocess: Value,
+    tokenizer: bool,
+    /// The tensors that a model of these sizes asks for.
+    asked: Option<Vec<Asked>>,
+}
+
+/// What is wrong is noted, and the rest told.
+fn noted<T>(result: Result<T>, problems: &mut Vec<String>) -> Option<T> {
+    result
+        .map_err(|error| problems.push(format!("{error:#}")))
+        .ok()
+}
+
+fn clip(files: &ModelFiles, problems: &mut Vec<String>) -> Result<(Checkpoint, Told)> {
+    let checkpoint = files.checkpoint()?;
+    let config = files.config().map(|config| checkpoint.present(&config));
+    let model = config.and_then(|config| {
+        let asked = asked(|device, source| Clip::load(device, &config, source))?;
+        Ok((config, asked))
+    });
+    let mut told = Told::default();
+    if let Some((config, asked)) = noted(model, problems) {
+        if config.vision.is_some() {
+            let preprocess = noted(files.preprocess(), problems);
+            told.preprocess = preprocess.map_or(Value::Null, |preprocess| preprocess.to_json());
+        }
+        if config.text.is_some() {
+            told.tokenizer = noted(files.tokenizer_json(), problems).is_some();
+        }
+        told.config = config.to_json();
+        told.asked = Some(asked);
+    }
+    Ok((checkpoint, told))
+}
+
+fn writer(files: &ModelFiles, problems: &mut Vec<String>) -> Result<(Checkpoint, Told)> {
+    let found = WriterFiles::of(files).and_then(|WriterFiles { config, checkpoint }| {
+        let packed = config.to_packed();
+        let told = Told {
+            config: packed.config,
+            preprocess: packed.preprocess.unwrap_or_default(),
+            tokenizer: true,
+            asked: Some(config.asked()?),
+        };
+        Ok((checkpoint, told))
+    });
+    match noted(found, problems) {
+        Some(found) => Ok(found),
+        None => Ok((files.weights()?.under(Layout::Canonical), Told::default())),
     }
 }
 

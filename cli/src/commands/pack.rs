@@ -4,17 +4,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use plume_core::checkpoint::{Packed, Precision, asked, pack};
+use plume_core::checkpoint::{Asked, Checkpoint, Packed, Precision, asked, pack};
 use plume_core::models::clip::Clip;
 
 use super::print;
 use crate::model::ModelFiles;
+use crate::writer::WriterFiles;
 
 /// Make one GGUF file of a model: weights, configuration, tokenizer and
 /// preparation of pictures.
 ///
 /// One tensor is in memory at a time. The file is used like any other model:
-/// `plume classify --model model.gguf`, or dropped on the page.
+/// `plume classify --model model.gguf` or, for what writes, `plume generate`; or
+/// dropped on the page.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 What is stored in --dtype are the matrices. Norms, biases and positions stay in f32; the first map
@@ -71,9 +73,12 @@ impl Pack {
         if let Some(tokenizer) = self.tokenizer {
             files = files.with_tokenizer(tokenizer);
         }
-        let checkpoint = files.checkpoint()?;
-        let config = checkpoint.present(&files.config()?);
-        let asked = asked(|device, source| Clip::load(device, &config, source))?;
+        let (mut packed, asked, checkpoint) = if files.writes()? {
+            let WriterFiles { config, checkpoint } = WriterFiles::of(&files)?;
+            (config.to_packed(), config.asked()?, checkpoint)
+        } else {
+            clip(&files)?
+        };
         let (missing, _) = checkpoint.compare(asked.iter().map(|asked| asked.name.as_str()));
         if let Some(first) = missing.first() {
             bail!(
@@ -82,20 +87,9 @@ impl Pack {
                 missing.len()
             );
         }
-        // Held against the model here, so that whoever loads the file need not fear.
-        let text = config.text.as_ref();
-        text.map(|text| files.tokenizer(text.context)).transpose()?;
         let before = checkpoint.packed().cloned().unwrap_or_default();
-        let packed = Packed {
-            config: config.to_json(),
-            preprocess: match config.vision {
-                Some(_) => Some(files.preprocess()?.to_json()),
-                None => None,
-            },
-            tokenizer: text.map(|_| files.tokenizer_json()).transpose()?,
-            name: self.name.or(before.name).or_else(|| files.name()),
-            license: self.license.or(before.license),
-        };
+        packed.name = self.name.or(before.name).or_else(|| files.name());
+        packed.license = self.license.or(before.license);
 
         let bar = ProgressBar::new(asked.len() as u64);
         bar.set_style(ProgressStyle::with_template(
@@ -134,6 +128,26 @@ impl Pack {
             bytes as f64 / 1e6
         ))
     }
+}
+
+/// What a CLIP is packed with, the tensors it asks for, and where they are.
+fn clip(files: &ModelFiles) -> Result<(Packed, Vec<Asked>, Checkpoint)> {
+    let checkpoint = files.checkpoint()?;
+    let config = checkpoint.present(&files.config()?);
+    let asked = asked(|device, source| Clip::load(device, &config, source))?;
+    // Held against the model here, so that whoever loads the file need not fear.
+    let text = config.text.as_ref();
+    text.map(|text| files.tokenizer(text.context)).transpose()?;
+    let packed = Packed {
+        config: config.to_json(),
+        preprocess: match config.vision {
+            Some(_) => Some(files.preprocess()?.to_json()),
+            None => None,
+        },
+        tokenizer: text.map(|_| files.tokenizer_json()).transpose()?,
+        ..Packed::default()
+    };
+    Ok((packed, asked, checkpoint))
 }
 
 /// Where a file lies until it is whole.

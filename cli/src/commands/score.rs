@@ -6,7 +6,7 @@ use plume_core::tasks::score::{Likelihood, score};
 
 use super::generate::PromptArguments;
 use super::{Device, print};
-use crate::writer::Writer;
+use crate::writer;
 
 /// Say how likely each of some answers is after a prompt.
 #[derive(clap::Args)]
@@ -35,8 +35,8 @@ impl Score {
 
     async fn on<B: Backend>(&self, backend: &B) -> Result<()> {
         let (segments, folder) = self.source.segments()?;
-        let writer = Writer::open(backend, &self.source.model)?;
-        let prompt = writer.prompt(&segments, folder)?;
+        let writer = writer::open(backend, &self.source.model)?;
+        let prompt = writer::prompt(&writer, &segments, folder)?;
         let options: Vec<&str> = self.options.iter().map(|option| option.trim()).collect();
         if options.iter().any(|option| option.is_empty()) {
             bail!("--options has an empty answer");

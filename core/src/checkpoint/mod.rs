@@ -17,6 +17,7 @@ mod packed;
 mod pickle;
 mod safetensors;
 mod shards;
+mod weights;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -29,13 +30,16 @@ pub use file::{Stored, TensorFile};
 pub use gguf::Gguf;
 pub use init::Init;
 pub use inventory::{Asked, Role, asked, inventory};
-pub use layouts::{Layout, Recipe, clip_config, lm_config, lm_layout, openai_config};
+pub use layouts::{
+    Layout, Recipe, clip_config, flamingo_config, lm_config, lm_layout, openai_config, writes,
+};
 pub use pack::{Precision, pack};
 pub use packed::Packed;
 #[cfg(not(target_arch = "wasm32"))]
 pub use pickle::Pickle;
 pub use safetensors::{Bytes, SafeTensors};
 pub use shards::{Shards, shard_names};
+pub use weights::Weights;
 
 use crate::backend::{Backend, WeightData};
 use crate::config::ClipConfig;
@@ -157,59 +161,13 @@ pub struct Checkpoint {
     used: RefCell<BTreeSet<String>>,
 }
 
-/// Recognises a format by what a file begins with; safetensors has no mark.
-/// Beside the tensors there is what a packed file says of itself.
-///
-/// # Errors
-/// Where the file is damaged or of a format that is not read.
-pub fn open_file(bytes: Box<dyn Bytes>) -> Result<(Box<dyn TensorFile>, Option<Packed>)> {
-    let mut mark = [0; 4];
-    if bytes.len() >= 4 {
-        mark.copy_from_slice(&bytes.read(0, 4)?);
-    }
-    match mark {
-        gguf::MAGIC => {
-            let file = Gguf::open(bytes)?;
-            let packed = Packed::read(&file)?;
-            Ok((Box::new(file), Some(packed)))
-        }
-        PICKLE => open_pickle(bytes),
-        OLD_PICKLE => Err(Error::Checkpoint(
-            "this file was saved by PyTorch before version 1.6 (or in its old format): expected \
-             a zip archive; load it with torch and save it again with torch.save"
-                .into(),
-        )),
-        _ => Ok((Box::new(SafeTensors::open(bytes)?), None)),
-    }
-}
-
-/// What the zip archives of PyTorch begin with.
-const PICKLE: [u8; 4] = *b"PK\x03\x04";
-/// What PyTorch wrote before: a pickle of a magic number.
-const OLD_PICKLE: [u8; 4] = [0x80, 2, 0x8a, 10];
-
-#[cfg(not(target_arch = "wasm32"))]
-fn open_pickle(bytes: Box<dyn Bytes>) -> Result<(Box<dyn TensorFile>, Option<Packed>)> {
-    Ok((Box::new(Pickle::open(bytes)?), None))
-}
-
-#[cfg(target_arch = "wasm32")]
-fn open_pickle(_: Box<dyn Bytes>) -> Result<(Box<dyn TensorFile>, Option<Packed>)> {
-    Err(Error::Checkpoint(
-        "this is a file of PyTorch's, which the page does not read: make a GGUF file of it with \
-         `plume pack` and drop that"
-            .into(),
-    ))
-}
-
 impl Checkpoint {
     /// Reads the header and recognises the layout by its keys.
     ///
     /// # Errors
     /// Where the file is damaged or of another architecture.
     pub fn open(bytes: Box<dyn Bytes>) -> Result<Self> {
-        let (file, packed) = open_file(bytes)?;
-        Self::of(file, packed)
+        Self::of(Weights::open(bytes)?)
     }
 
     /// As [`Checkpoint::open`], for weights in several files beside an index.
@@ -217,14 +175,15 @@ impl Checkpoint {
     /// # Errors
     /// As [`Shards::open`], and where the model is of another architecture.
     pub fn open_shards(index: &str, files: Vec<(String, Box<dyn Bytes>)>) -> Result<Self> {
-        Self::of(Box::new(Shards::open(index, files)?), None)
+        Self::of(Weights::open_shards(index, files)?)
     }
 
-    /// As [`Checkpoint::open`], for a file that is open already.
+    /// As [`Checkpoint::open`], of what is open already.
     ///
     /// # Errors
     /// Where the model is of another architecture.
-    pub fn of(file: Box<dyn TensorFile>, packed: Option<Packed>) -> Result<Self> {
+    pub fn of(weights: Weights) -> Result<Self> {
+        let file = weights.file();
         let layout = Layout::detect(&|name| file.shape(name).is_some()).ok_or_else(|| {
             let some: Vec<_> = file.names().take(3).collect();
             Error::Checkpoint(format!(
@@ -233,7 +192,7 @@ impl Checkpoint {
                 some.join(", ")
             ))
         })?;
-        let checkpoint = Self::with_layout(file, packed, layout);
+        let checkpoint = weights.under(layout);
         checkpoint.check_zeros()?;
         Ok(checkpoint)
     }
@@ -284,18 +243,7 @@ impl Checkpoint {
     /// # Errors
     /// Where the file is damaged.
     pub fn open_as(bytes: Box<dyn Bytes>, layout: Layout) -> Result<Self> {
-        let (file, packed) = open_file(bytes)?;
-        Ok(Self::with_layout(file, packed, layout))
-    }
-
-    /// As [`Checkpoint::open_as`], for a file that is open already.
-    pub fn with_layout(file: Box<dyn TensorFile>, packed: Option<Packed>, layout: Layout) -> Self {
-        Self {
-            file,
-            layout,
-            packed,
-            used: RefCell::default(),
-        }
+        Ok(Weights::open(bytes)?.under(layout))
     }
 
     /// The layout of the file.

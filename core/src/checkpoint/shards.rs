@@ -1,13 +1,12 @@
-//! A model in several files, of safetensors or of PyTorch's, beside an index
-//! that says which tensor is in which (`model.safetensors.index.json`,
-//! `pytorch_model.bin.index.json`).
+//! A model in several files, beside an index that says which tensor is in which
+//! (`model.safetensors.index.json`, `pytorch_model.bin.index.json`).
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::Weights;
 use super::file::{Stored, TensorFile};
-use super::open_file;
 use super::safetensors::Bytes;
 use crate::backend::WeightData;
 use crate::{Error, Result};
@@ -36,14 +35,15 @@ pub fn shard_names(index: &str) -> Result<Vec<String>> {
 fn read(index: &str) -> Result<Index> {
     serde_json::from_str(index).map_err(|error| {
         Error::Checkpoint(format!(
-            "the index of the weights is no .index.json: {error}"
+            "the index of the weights is no model.safetensors.index.json or \
+             pytorch_model.bin.index.json: {error}"
         ))
     })
 }
 
 /// The files.
 pub struct Shards {
-    files: Vec<Box<dyn TensorFile>>,
+    files: Vec<Weights>,
     /// Name of a tensor → its file.
     places: BTreeMap<String, usize>,
 }
@@ -59,8 +59,8 @@ impl Shards {
         let mut numbers = BTreeMap::new();
         let mut opened = Vec::with_capacity(files.len());
         for (name, bytes) in files {
-            let (file, _) =
-                open_file(bytes).map_err(|error| Error::Checkpoint(format!("{name}: {error}")))?;
+            let file = Weights::open(bytes)
+                .map_err(|error| Error::Checkpoint(format!("{name}: {error}")))?;
             numbers.insert(name, opened.len());
             opened.push(file);
         }
@@ -72,7 +72,7 @@ impl Shards {
                      beside the index"
                 )));
             };
-            if opened[number].shape(&tensor).is_none() {
+            if opened[number].file().shape(&tensor).is_none() {
                 return Err(Error::Checkpoint(format!(
                     "the index promises `{tensor}` in {name}, which lacks it: do the files \
                      belong together?"
@@ -87,14 +87,14 @@ impl Shards {
     }
 
     fn file(&self, name: &str) -> Option<&dyn TensorFile> {
-        let &number = self.places.get(name)?;
-        Some(self.files[number].as_ref())
+        let number = self.places.get(name)?;
+        Some(self.files[*number].file())
     }
 }
 
 impl TensorFile for Shards {
     fn format(&self) -> &'static str {
-        match self.files.first().map(|file| file.format()) {
+        match self.files.first().map(|weights| weights.file().format()) {
             Some("PyTorch") => "PyTorch, sharded",
             _ => "safetensors, sharded",
         }

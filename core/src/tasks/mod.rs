@@ -4,3 +4,4 @@ pub mod classify;
 pub mod generate;
 pub mod score;
 pub mod verify;
+pub mod writer;

@@ -5,7 +5,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Layout, Recipe, activation, block, parse};
+use super::{Layout, Recipe, activation, block, canonical, parse};
 use crate::backend::Activation;
 use crate::config::language::{LmConfig, NormKind, Positions, Residual};
 use crate::{Error, Result};
@@ -35,6 +35,18 @@ pub struct Language {
 }
 
 impl Family {
+    /// By the `model_type` of a `config.json`.
+    pub(super) fn of(model_type: &str) -> Option<Self> {
+        Some(match model_type {
+            "mpt" => Self::Mpt,
+            "mosaic_gpt" => Self::MosaicGpt,
+            "gpt_neox" => Self::GptNeox,
+            "opt" => Self::Opt,
+            "llama" => Self::Llama,
+            _ => return None,
+        })
+    }
+
     /// What the names of the blocks begin with.
     pub(super) fn blocks(self) -> &'static str {
         match self {
@@ -190,6 +202,7 @@ pub fn lm_config(json: &str) -> Result<LmConfig> {
         Some("gpt_neox") => gpt_neox(value)?,
         Some("opt") => opt(value)?,
         Some("llama") => llama(value)?,
+        Some(canonical::LM_TYPE) => parse(value)?,
         other => return Err(unknown(other)),
     };
     config.check()?;
@@ -203,14 +216,11 @@ pub fn lm_config(json: &str) -> Result<LmConfig> {
 pub fn lm_layout(json: &str, config: &LmConfig) -> Result<Layout> {
     let value: Value = serde_json::from_str(json)
         .map_err(|error| Error::Config(format!("config.json is not JSON: {error}")))?;
-    let family = match value.get("model_type").and_then(Value::as_str) {
-        Some("mpt") => Family::Mpt,
-        Some("mosaic_gpt") => Family::MosaicGpt,
-        Some("gpt_neox") => Family::GptNeox,
-        Some("opt") => Family::Opt,
-        Some("llama") => Family::Llama,
-        other => return Err(unknown(other)),
-    };
+    let kind = value.get("model_type").and_then(Value::as_str);
+    if kind == Some(canonical::LM_TYPE) {
+        return Ok(Layout::Canonical);
+    }
+    let family = kind.and_then(Family::of).ok_or_else(|| unknown(kind))?;
     Ok(Layout::Language(Language {
         family,
         heads: config.heads,

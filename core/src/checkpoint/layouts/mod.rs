@@ -11,6 +11,7 @@ mod transformers;
 use serde_json::Value;
 
 use crate::config::ClipConfig;
+use crate::config::flamingo::FlamingoConfig;
 use crate::{Error, Result};
 
 pub use language::{Family, Language, lm_config, lm_layout};
@@ -233,6 +234,30 @@ pub fn clip_config(json: &str) -> Result<ClipConfig> {
     };
     config.check()?;
     Ok(config)
+}
+
+/// Whether a `config.json` is that of a model that writes, rather than of a
+/// CLIP.
+pub fn writes(config: &Value) -> bool {
+    config["model_type"].as_str().is_some_and(|kind| {
+        [canonical::LM_TYPE, canonical::FLAMINGO_TYPE].contains(&kind) || Family::of(kind).is_some()
+    })
+}
+
+/// The sizes of a Flamingo and how its weights are laid out, by its
+/// `config.json`; `None` where that is of another architecture.
+///
+/// # Errors
+/// Where the sizes make no model.
+pub fn flamingo_config(json: &str) -> Result<Option<(FlamingoConfig, Layout)>> {
+    let value: Value = serde_json::from_str(json)
+        .map_err(|error| Error::Config(format!("config.json is not JSON: {error}")))?;
+    let (config, layout): (FlamingoConfig, _) = match value["model_type"].as_str() {
+        Some(canonical::FLAMINGO_TYPE) => (parse(value)?, Layout::Canonical),
+        _ => return Ok(None),
+    };
+    config.check()?;
+    Ok(Some((config, layout)))
 }
 
 /// Fills a struct from a JSON value.

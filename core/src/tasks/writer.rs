@@ -1,0 +1,366 @@
+//! A model that writes, with all that belongs to it: a language model, or a
+//! Flamingo that is shown pictures.
+//!
+//! To open one: [`Weights::open`], then [`WriterConfig::of`] what the weights
+//! or the texts beside them say, then [`Writer::load`] onto a device.
+
+use serde_json::{Value, json};
+
+use crate::backend::Backend;
+use crate::checkpoint::{
+    Asked, Companions, Layout, Packed, Scope, Source, Weights, asked, flamingo_config, lm_config,
+    lm_layout,
+};
+use crate::config::flamingo::FlamingoConfig;
+use crate::config::language::LmConfig;
+use crate::image::{Preprocess, Rgb8};
+use crate::models::flamingo::{Flamingo, Illustrated, Media};
+use crate::models::lm::{Cache, Decoder, Lm, Pass};
+use crate::prompts::{PromptStyle, Segment};
+use crate::tensor::Tensor;
+use crate::tokens::TextTokenizer;
+use crate::{Error, Result};
+
+/// Where our own `config.json` has the [`PromptStyle`].
+const PROMPTS: &str = "prompts";
+/// Where every `config.json` has the tokens that end a text: one, or a list.
+const ENDS: &str = "eos_token_id";
+/// What vocabularies call the end of a text, for a `config.json` without one.
+const END_TOKENS: [&str; 2] = ["<|endoftext|>", "</s>"];
+
+/// Which model writes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WriterModel {
+    /// A language model alone.
+    Language(LmConfig),
+    /// One that sees.
+    Flamingo(Box<FlamingoConfig>, Preprocess),
+}
+
+/// Everything about a model that writes, apart from its weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WriterConfig {
+    /// The sizes, and how pictures are prepared.
+    pub model: WriterModel,
+    /// Whose names the weights have.
+    pub layout: Layout,
+    /// The `tokenizer.json`.
+    pub tokenizer: String,
+    /// How prompts are written.
+    pub style: PromptStyle,
+    /// Tokens that end a text.
+    pub stops: Vec<u32>,
+}
+
+impl WriterConfig {
+    /// What packed weights say of themselves, or else the texts that were
+    /// published beside them.
+    ///
+    /// # Errors
+    /// Where a text is missing or of another architecture.
+    pub fn of(weights: &Weights, companions: &Companions, tokenizer: Option<&str>) -> Result<Self> {
+        let Some(packed) = weights.packed() else {
+            let missing = |name: &str| {
+                Error::Config(format!(
+                    "{name} is missing: take the one that was published beside the weights"
+                ))
+            };
+            let config = companions.config.as_deref();
+            return Self::read(
+                config.ok_or_else(|| missing("config.json"))?,
+                tokenizer.ok_or_else(|| missing("tokenizer.json"))?,
+                companions.preprocessor_config.as_deref(),
+            );
+        };
+        let tokenizer = tokenizer.or(packed.tokenizer.as_deref());
+        let tokenizer = tokenizer
+            .ok_or_else(|| Error::Config("the file was packed without a tokenizer".into()))?;
+        let preprocess = packed.preprocess.as_ref().map(Value::to_string);
+        Self::read(&packed.config.to_string(), tokenizer, preprocess.as_deref())
+    }
+
+    fn read(config: &str, tokenizer: &str, preprocess: Option<&str>) -> Result<Self> {
+        let value: Value = serde_json::from_str(config)
+            .map_err(|error| Error::Config(format!("config.json is not JSON: {error}")))?;
+        let id = |value: &Value| u32::try_from(value.as_u64()?).ok();
+        let mut stops: Vec<u32> = match value.get(ENDS) {
+            Some(Value::Array(ids)) => ids.iter().filter_map(id).collect(),
+            Some(one) => id(one).into_iter().collect(),
+            None => Vec::new(),
+        };
+        let (model, layout) = match flamingo_config(config)? {
+            Some((sizes, layout)) => {
+                let size = sizes.vision.image_size();
+                let preprocess = match preprocess {
+                    Some(json) => Preprocess::from_json(json, size)?,
+                    None => Preprocess::clip(size, layout.family()),
+                };
+                if !stops.contains(&sizes.end_of_chunk) {
+                    stops.push(sizes.end_of_chunk);
+                }
+                (WriterModel::Flamingo(Box::new(sizes), preprocess), layout)
+            }
+            None => {
+                let sizes = lm_config(config)?;
+                if stops.is_empty() {
+                    let vocabulary = TextTokenizer::from_json(tokenizer.as_bytes())?;
+                    stops.extend(END_TOKENS.iter().find_map(|name| vocabulary.id(name)));
+                }
+                let layout = lm_layout(config, &sizes)?;
+                (WriterModel::Language(sizes), layout)
+            }
+        };
+        let style = match value.get(PROMPTS) {
+            Some(style) => serde_json::from_value(style.clone())
+                .map_err(|error| Error::Config(format!("{PROMPTS} of config.json: {error}")))?,
+            None => PromptStyle::open_flamingo(),
+        };
+        Ok(Self {
+            model,
+            layout,
+            tokenizer: tokenizer.to_owned(),
+            style,
+            stops,
+        })
+    }
+
+    /// The sizes of the language model.
+    pub fn lm(&self) -> &LmConfig {
+        match &self.model {
+            WriterModel::Language(lm) => lm,
+            WriterModel::Flamingo(flamingo, _) => &flamingo.lm,
+        }
+    }
+
+    /// All of it as our own `config.json`.
+    pub fn to_json(&self) -> Value {
+        let mut value = match &self.model {
+            WriterModel::Language(lm) => lm.to_json(),
+            WriterModel::Flamingo(flamingo, _) => flamingo.to_json(),
+        };
+        value[PROMPTS] = json!(self.style);
+        value[ENDS] = json!(self.stops);
+        value
+    }
+
+    /// All of it as a packed file carries it.
+    pub fn to_packed(&self) -> Packed {
+        let preprocess = match &self.model {
+            WriterModel::Language(_) => None,
+            WriterModel::Flamingo(_, preprocess) => Some(preprocess.to_json()),
+        };
+        Packed {
+            config: self.to_json(),
+            preprocess,
+            tokenizer: Some(self.tokenizer.clone()),
+            ..Packed::default()
+        }
+    }
+
+    /// The tensors that the model reads.
+    ///
+    /// # Errors
+    /// Where the sizes make no model.
+    pub fn asked(&self) -> Result<Vec<Asked>> {
+        asked(|device, source| Model::load(device, self, source))
+    }
+}
+
+enum Model<B: Backend> {
+    Language(Box<Lm<B>>),
+    Flamingo(Box<Flamingo<B>>, Preprocess),
+}
+
+impl<B: Backend> Model<B> {
+    fn load(backend: &B, config: &WriterConfig, source: &dyn Source) -> Result<Self> {
+        Ok(match &config.model {
+            WriterModel::Language(lm) => {
+                let scope = Scope::root(backend, source);
+                Self::Language(Box::new(Lm::load(&scope.child("lm"), lm)?))
+            }
+            WriterModel::Flamingo(flamingo, preprocess) => {
+                let flamingo = Flamingo::load(backend, flamingo, source)?;
+                Self::Flamingo(Box::new(flamingo), preprocess.clone())
+            }
+        })
+    }
+}
+
+/// A model that writes, on a device.
+pub struct Writer<B: Backend> {
+    model: Model<B>,
+    tokenizer: TextTokenizer,
+    style: PromptStyle,
+    stops: Vec<u32>,
+}
+
+/// A prompt as the model is given it.
+pub struct Prompt<B: Backend> {
+    /// Its tokens.
+    pub ids: Vec<u32>,
+    media: Option<Media<B>>,
+}
+
+impl<B: Backend> Writer<B> {
+    /// Reads every weight and copies it to the device, one at a time.
+    ///
+    /// # Errors
+    /// Where a weight is missing, the tokenizer has more tokens than the model
+    /// or the device fails.
+    pub fn load(backend: &B, config: &WriterConfig, source: &dyn Source) -> Result<Self> {
+        Ok(Self {
+            tokenizer: TextTokenizer::from_json(config.tokenizer.as_bytes())?,
+            model: Model::load(backend, config, source)?,
+            style: config.style.clone(),
+            stops: config.stops.clone(),
+        })
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &TextTokenizer {
+        &self.tokenizer
+    }
+
+    /// Tokens that end a text.
+    pub fn stops(&self) -> &[u32] {
+        &self.stops
+    }
+
+    /// How prompts are written.
+    pub fn style(&self) -> &PromptStyle {
+        &self.style
+    }
+
+    /// The language model.
+    pub fn lm(&self) -> &Lm<B> {
+        match &self.model {
+            Model::Language(lm) => lm,
+            Model::Flamingo(flamingo, _) => flamingo.lm(),
+        }
+    }
+
+    /// The Flamingo, if it is one.
+    pub fn flamingo(&self) -> Option<&Flamingo<B>> {
+        match &self.model {
+            Model::Language(_) => None,
+            Model::Flamingo(flamingo, _) => Some(flamingo),
+        }
+    }
+
+    fn seeing(&self) -> Result<(&Flamingo<B>, &Preprocess)> {
+        match &self.model {
+            Model::Flamingo(flamingo, preprocess) => Ok((flamingo, preprocess)),
+            Model::Language(_) => Err(Error::Blind),
+        }
+    }
+
+    /// A picture, or the frames of a video, as visual tokens `[1, tokens,
+    /// width]`: once for every prompt that shows it.
+    ///
+    /// # Errors
+    /// Where the model does not see, there are no frames, or the device fails.
+    pub fn see(&self, frames: &[Rgb8]) -> Result<Tensor<B>> {
+        let (flamingo, preprocess) = self.seeing()?;
+        let pixels: Vec<f32> = frames
+            .iter()
+            .flat_map(|frame| preprocess.apply(frame))
+            .collect();
+        flamingo.see(&pixels, &[frames.len()])
+    }
+
+    /// The tokens of a prompt.
+    ///
+    /// # Errors
+    /// Where the tokenizer fails.
+    pub fn ids(&self, segments: &[Segment]) -> Result<Vec<u32>> {
+        // A style that has a start of its own needs none from the tokenizer.
+        let whole = self.style.start.is_empty();
+        Ok(self.tokenizer.encode(&self.style.text(segments), whole)?)
+    }
+
+    /// A prompt, with what [`Writer::see`] made of each of its pictures, in
+    /// their order.
+    ///
+    /// # Errors
+    /// Where there are more pictures than segments show, or fewer, or the model
+    /// does not see.
+    pub fn prompt(&self, segments: &[Segment], visual: &[Tensor<B>]) -> Result<Prompt<B>> {
+        let marks = segments.iter().filter_map(Segment::pictures).count();
+        if marks != visual.len() {
+            return Err(Error::Pictures {
+                marks,
+                pictures: visual.len(),
+            });
+        }
+        let media = match &self.model {
+            Model::Language(_) if marks > 0 => return Err(Error::Blind),
+            Model::Language(_) => None,
+            Model::Flamingo(flamingo, _) => Some(match visual.split_first() {
+                None => flamingo.no_media()?,
+                Some((first, rest)) => {
+                    if let Some(other) = rest.iter().find(|next| next.shape() != first.shape()) {
+                        return Err(Error::Shape {
+                            operation: "prompt",
+                            expected: format!("visual tokens {:?} of each", first.shape()),
+                            found: format!("{:?}", other.shape()),
+                        });
+                    }
+                    let mut all = first.clone();
+                    for next in rest {
+                        all = Tensor::concat(&all, next)?;
+                    }
+                    let width = first.shape().last().copied().unwrap_or(1);
+                    let tokens = first.len() / width;
+                    flamingo.media(&all.reshape(&[visual.len(), tokens, width])?, 1)?
+                }
+            }),
+        };
+        Ok(Prompt {
+            ids: self.ids(segments)?,
+            media,
+        })
+    }
+
+    /// The model with a prompt before it.
+    ///
+    /// # Errors
+    /// Where marks and pictures of the prompt do not go together.
+    pub fn reading<'a>(&'a self, prompt: &'a Prompt<B>) -> Result<Reading<'a, B>> {
+        Ok(match (&self.model, &prompt.media) {
+            (Model::Flamingo(flamingo, _), Some(media)) => {
+                Reading::Flamingo(Illustrated::new(flamingo, media, &prompt.ids)?)
+            }
+            (Model::Language(lm), _) => Reading::Language(lm),
+            (Model::Flamingo(flamingo, _), None) => Reading::Language(flamingo.lm()),
+        })
+    }
+}
+
+/// A model that goes on with a prompt.
+pub enum Reading<'a, B: Backend> {
+    /// Words alone.
+    Language(&'a Lm<B>),
+    /// With pictures.
+    Flamingo(Illustrated<'a, B>),
+}
+
+impl<B: Backend> Decoder<B> for Reading<'_, B> {
+    fn lm(&self) -> &Lm<B> {
+        match self {
+            Self::Language(lm) => lm,
+            Self::Flamingo(flamingo) => flamingo.lm(),
+        }
+    }
+
+    fn forward(
+        &self,
+        ids: &[u32],
+        pass: &Pass<B>,
+        cache: Option<&mut Cache<B>>,
+    ) -> Result<Tensor<B>> {
+        match self {
+            Self::Language(lm) => lm.forward(ids, pass, cache),
+            Self::Flamingo(flamingo) => flamingo.forward(ids, pass, cache),
+        }
+    }
+}
