@@ -3,7 +3,9 @@
 pub mod browser;
 pub mod checkpoint;
 pub mod command;
+pub mod gguf;
 pub mod hub;
+pub mod writers;
 
 use std::path::{Path, PathBuf};
 

@@ -10,7 +10,7 @@ use plume_cli::writer;
 use plume_core::Error;
 use plume_core::backend::{Activation, Backend};
 use plume_core::checkpoint::layouts::{Family, Language};
-use plume_core::checkpoint::{Checkpoint, Layout, Recipe, Source, asked};
+use plume_core::checkpoint::{Checkpoint, Layout, Recipe, asked};
 use plume_core::config::flamingo::{
     FlamingoConfig, Gate, ResamplerConfig, ResamplerKind, VisionFeatures, XattnConfig,
 };
@@ -23,9 +23,8 @@ use plume_core::prompts::{Ask, PromptStyle, Segment, Shot};
 use plume_core::tasks::generate::{End, Method, Options, generate};
 use plume_core::tasks::score::score;
 use plume_core::tensor::Tensor;
+use plume_tests::writers::write_flamingo;
 use plume_tests::{Golden, gpu, max_error, shared};
-use safetensors::Dtype;
-use safetensors::tensor::TensorView;
 
 /// The sizes of `config.json`, and what `factory.py` and `helpers.py` fix.
 fn config() -> FlamingoConfig {
@@ -500,51 +499,8 @@ fn a_folder_is_opened_and_shown_a_picture() {
     });
     let checkpoint = Checkpoint::open_as(Box::new(weights), layout).unwrap();
     let config = config();
-    let all = asked(|device, source| Flamingo::load(device, &config, source)).unwrap();
-    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = all
-        .into_iter()
-        .map(|asked| {
-            let numbers = checkpoint
-                .read(&asked.name, &asked.shape)
-                .unwrap()
-                .into_f32();
-            let bytes = numbers.into_iter().flat_map(f32::to_le_bytes).collect();
-            (asked.name, asked.shape, bytes)
-        })
-        .collect();
-    let views = tensors.iter().map(|(name, shape, bytes)| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap();
-        (name.as_str(), view)
-    });
     let ours = Path::new(env!("CARGO_TARGET_TMPDIR")).join("flamingo");
-    std::fs::create_dir_all(&ours).unwrap();
-    let file = safetensors::serialize(views, None).unwrap();
-    std::fs::write(ours.join("model.safetensors"), file).unwrap();
-    let mut json = serde_json::json!(config);
-    json["model_type"] = "plume_flamingo".into();
-    std::fs::write(ours.join("config.json"), json.to_string()).unwrap();
-    let vocab: serde_json::Map<String, serde_json::Value> = (0..160)
-        .map(|id| match id {
-            158 => ("<|endofchunk|>".into(), id.into()),
-            159 => ("<image>".into(), id.into()),
-            _ => (format!("w{id}"), id.into()),
-        })
-        .collect();
-    let added = [(158, "<|endofchunk|>"), (159, "<image>")].map(|(id, content)| {
-        serde_json::json!({
-            "id": id, "content": content, "single_word": false, "lstrip": false,
-            "rstrip": false, "normalized": false, "special": true,
-        })
-    });
-    let tokenizer = serde_json::json!({
-        "version": "1.0", "added_tokens": added,
-        "pre_tokenizer": {"type": "WhitespaceSplit"},
-        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "w0"},
-    });
-    std::fs::write(ours.join("tokenizer.json"), tokenizer.to_string()).unwrap();
-    image::RgbImage::from_fn(40, 32, |x, y| image::Rgb([x as u8 * 6, y as u8 * 7, 90]))
-        .save(ours.join("a.png"))
-        .unwrap();
+    write_flamingo(&ours, &config, &checkpoint).unwrap();
 
     let writer = writer::open(&Candle::new(), &ours).unwrap();
     assert_eq!(writer.stops(), [158]);

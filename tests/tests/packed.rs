@@ -20,6 +20,7 @@ use plume_core::quant::Quantization;
 use plume_core::tasks::classify::Classifier;
 use plume_core::tokens::Tokens;
 use plume_tests::command::{badly, run, well};
+use plume_tests::gguf::package_agrees;
 use plume_tests::{Golden, cosine, gpu, max_error, root, shared};
 use serde_json::Value as Json;
 
@@ -97,12 +98,6 @@ fn a_file_of_the_gguf_package_is_read() {
 
 #[test]
 fn the_gguf_package_reads_what_is_written() {
-    let python = std::env::var("PLUME_PYTHON").unwrap_or_else(|_| "python3".into());
-    let has_gguf = Command::new(&python).args(["-c", "import gguf"]).output();
-    if !has_gguf.is_ok_and(|output| output.status.success()) {
-        println!("skipped: {python} has no package gguf");
-        return;
-    }
     let folder = scratch("gguf-package");
     let demo = root().join("www/demo/clip");
     for dtype in ["f32", "f16", "q8_0", "q4_0"] {
@@ -119,15 +114,9 @@ fn the_gguf_package_reads_what_is_written() {
             "--license",
             "MIT",
         ]);
-        let script = golden("read_gguf.py");
-        let output = Command::new(&python)
-            .args([&script, &file])
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
-        let found: Json = serde_json::from_slice(&output.stdout).unwrap();
-
-        let metadata = &found["metadata"];
+        let Some(metadata) = package_agrees(&file).unwrap() else {
+            return;
+        };
         assert_eq!(metadata["general.architecture"], "plumeclip");
         assert_eq!(metadata["general.name"], "clip");
         assert_eq!(metadata["general.license"], "MIT");
@@ -140,28 +129,6 @@ fn the_gguf_package_reads_what_is_written() {
             metadata["plumeclip.preprocess.mean"],
             serde_json::json!([0.5, 0.5, 0.5])
         );
-
-        let ours = Gguf::open(bytes(&file)).unwrap();
-        assert_eq!(
-            found["tensors"].as_object().unwrap().len(),
-            ours.names().count()
-        );
-        for name in ours.names() {
-            let theirs = &found["tensors"][name];
-            let stored = ours.stored(name).unwrap();
-            let shape: Vec<usize> = serde_json::from_value(theirs["shape"].clone()).unwrap();
-            assert!(shape.iter().rev().eq(&stored.shape), "{name}");
-            assert_eq!(theirs["type"], stored.dtype, "{name}");
-            let numbers = ours.read(name).unwrap().into_f32();
-            let sum: f64 = numbers.iter().map(|&x| f64::from(x)).sum();
-            let squares: f64 = numbers.iter().map(|&x| f64::from(x).powi(2)).sum();
-            let close = |a: f64, b: &Json| (a - b.as_f64().unwrap()).abs() <= 1e-9 * squares;
-            assert!(close(sum, &theirs["sum"]), "{name}: {sum} {theirs}");
-            assert!(
-                close(squares, &theirs["squares"]),
-                "{name}: {squares} {theirs}"
-            );
-        }
     }
 }
 

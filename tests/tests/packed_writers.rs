@@ -1,0 +1,190 @@
+//! Packed language models and Flamingos: what comes out of a file of `plume
+//! pack` is what went in, and files are read as publishers leave them.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use plume_cli::writer::{self, WriterFiles};
+use plume_core::backend::Backend;
+use plume_core::cpu::Candle;
+use plume_core::models::lm::{Decoder, Pass};
+use plume_core::prompts::{Ask, Segment, Shot};
+use plume_tests::gguf::package_agrees;
+use plume_tests::writers::{Drawn, small_flamingo, write_flamingo};
+use plume_tests::{cosine, gpu, max_error, plume, root};
+use serde_json::Value;
+
+/// A folder for one test, empty.
+fn scratch(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// Runs the command, which must do well; what it prints.
+fn well(arguments: &[&str]) -> String {
+    let output = Command::new(plume()).args(arguments).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {told}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn pack(from: &Path, to: &Path, dtype: &str) {
+    let (from, to) = (from.to_str().unwrap(), to.to_str().unwrap());
+    well(&["pack", "--from", from, "--to", to, "--dtype", dtype]);
+}
+
+/// Two pictures with words, and a third that is asked about.
+fn segments(folder: &Path) -> Vec<Segment> {
+    let config = WriterFiles::open(folder).unwrap().config;
+    let shot = |image: &str, answer: &str| Shot {
+        image: image.into(),
+        ask: Ask::Class,
+        answer: answer.into(),
+    };
+    let shots = [shot("a.png", "w7"), shot("b.png", "w9")];
+    config.style.few_shot(&shots, "a.png", &Ask::Class)
+}
+
+/// The logits after every token of a prompt.
+fn logits<B: Backend>(backend: &B, model: &Path, segments: &[Segment], folder: &Path) -> Vec<f32> {
+    let writer = writer::open(backend, model).unwrap();
+    let prompt = writer::prompt(&writer, segments, folder).unwrap();
+    let reading = writer.reading(&prompt).unwrap();
+    let pass = Pass::whole(backend, prompt.ids.len(), &[0]).unwrap();
+    let x = reading.forward(&prompt.ids, &pass, None).unwrap();
+    pollster::block_on(writer.lm().logits(&x).unwrap().read()).unwrap()
+}
+
+fn a_packed_flamingo_is_the_same<B: Backend>(backend: &B, name: &str) {
+    let folder = scratch(&format!("packed-flamingo-{name}"));
+    write_flamingo(&folder, &small_flamingo(), &Drawn(3)).unwrap();
+    let segments = segments(&folder);
+    let whole = logits(backend, &folder, &segments, &folder);
+    for (dtype, least) in [
+        ("f32", 1.0),
+        ("f16", 0.999_999),
+        ("q8_0", 0.999),
+        ("q4_0", 0.9),
+    ] {
+        let file = folder.join(format!("{dtype}.gguf"));
+        pack(&folder, &file, dtype);
+        let before = WriterFiles::open(&folder).unwrap().config;
+        let mut after = WriterFiles::open(&file).unwrap().config;
+        assert_eq!(after.to_packed(), before.to_packed(), "{dtype}");
+        after.layout = before.layout;
+        assert_eq!(after, before, "{dtype}");
+        let packed = logits(backend, &file, &segments, &folder);
+        if dtype == "f32" {
+            assert_eq!(packed, whole);
+        }
+        let likeness = cosine(&packed, &whole);
+        println!(
+            "{name}, {dtype}: cosine {likeness}, largest difference {}",
+            max_error(&packed, &whole)
+        );
+        assert!(likeness >= least, "{dtype}: {likeness}");
+    }
+}
+
+#[test]
+fn a_packed_flamingo_is_the_same_on_the_cpu() {
+    a_packed_flamingo_is_the_same(&Candle::new(), "cpu");
+}
+
+#[test]
+fn a_packed_flamingo_is_the_same_on_the_gpu() {
+    if let Some(gpu) = gpu() {
+        a_packed_flamingo_is_the_same(&gpu, "gpu");
+    }
+}
+
+/// `plume generate`, `score` and `inspect` take a packed file for a folder.
+#[test]
+fn commands_take_packed_files() {
+    let folder = scratch("packed-commands");
+    write_flamingo(&folder, &small_flamingo(), &Drawn(4)).unwrap();
+    let file = folder.join("model.gguf");
+    pack(&folder, &file, "f32");
+    std::fs::rename(folder.join("model.safetensors"), folder.join("kept")).unwrap();
+    let prompt = folder.join("prompt.json");
+    let json = serde_json::json!({ "segments": segments(&folder) });
+    std::fs::write(&prompt, json.to_string()).unwrap();
+    let asked = |command: &str, model: &Path, rest: &[&str]| {
+        let (model, prompt) = (model.to_str().unwrap(), prompt.to_str().unwrap());
+        let first = [command, "--model", model, "--prompt", prompt, "--json"];
+        well(&[first.as_slice(), rest].concat())
+    };
+    let generate = |model: &Path| asked("generate", model, &["--max-new-tokens", "8"]);
+    let score = |model: &Path| asked("score", model, &["--options", "w7,w9"]);
+    let packed = (generate(&file), score(&file));
+    std::fs::rename(folder.join("kept"), folder.join("model.safetensors")).unwrap();
+    assert_eq!((generate(&folder), score(&folder)), packed);
+
+    let told = well(&["inspect", file.to_str().unwrap(), "--json"]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["config"]["model_type"], "plume_flamingo");
+    assert_eq!(told["config"]["prompts"]["output"], "Output:");
+    assert_eq!(told["tokenizer"], true);
+    assert_eq!(told["preprocess"]["size"], 16);
+    for list in ["missing", "left_over", "problems"] {
+        assert_eq!(told[list], serde_json::json!([]), "{list}");
+    }
+}
+
+/// Every family of language models, packed: no name of a publisher is left.
+#[test]
+fn packed_language_models_are_the_same() {
+    let segments = [Segment::Text("w3 w1 w4 w1 w5".into())];
+    let tokenizer = plume_tests::writers::tokenizer().to_string();
+    for name in [
+        "mpt",
+        "mosaic-gpt",
+        "neox",
+        "neox-parallel",
+        "opt",
+        "opt-post",
+        "llama",
+    ] {
+        let from = root().join("tests/golden/lm").join(name);
+        let folder = scratch(&format!("packed-lm-{name}"));
+        for file in ["config.json", "model.safetensors"] {
+            std::fs::copy(from.join(file), folder.join(file)).unwrap();
+        }
+        std::fs::write(folder.join("tokenizer.json"), &tokenizer).unwrap();
+        let file = folder.join("packed.gguf");
+        pack(&folder, &file, "f32");
+        let stops = WriterFiles::open(&folder).unwrap().config.stops;
+        assert_eq!(WriterFiles::open(&file).unwrap().config.stops, stops);
+        let [whole, packed] =
+            [&folder, &file].map(|model| logits(&Candle::new(), model, &segments, &folder));
+        assert_eq!(packed, whole, "{name}");
+    }
+}
+
+#[test]
+fn the_gguf_package_reads_a_packed_flamingo() {
+    let folder = scratch("packed-flamingo-package");
+    write_flamingo(&folder, &small_flamingo(), &Drawn(5)).unwrap();
+    for dtype in ["f32", "f16", "q8_0", "q4_0"] {
+        let file = folder.join(format!("{dtype}.gguf"));
+        pack(&folder, &file, dtype);
+        let Some(metadata) = package_agrees(&file).unwrap() else {
+            return;
+        };
+        assert_eq!(metadata["general.architecture"], "plumeflamingo");
+        assert_eq!(metadata["plumeflamingo.lm.positions.kind"], "alibi");
+        assert_eq!(
+            metadata["plumeflamingo.xattn.layers"],
+            serde_json::json!([1])
+        );
+        let question = &metadata["plumeflamingo.prompts.question"];
+        assert_eq!(
+            question,
+            &serde_json::json!(["Question:", " Short answer:"])
+        );
+    }
+}
