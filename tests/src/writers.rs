@@ -52,7 +52,6 @@ pub fn small_flamingo() -> FlamingoConfig {
             },
             "pool": { "kind": "class" }, "ln_pre": true,
         },
-        "embed_dim": 32,
         "features": { "class_token": false, "ln_post": false },
         "resampler": {
             "kind": { "kind": "perceiver", "latents": 4 }, "depth": 1, "heads": 2, "head_dim": 32,

@@ -2,6 +2,7 @@
 
 pub mod classify;
 pub mod generate;
+pub mod metrics;
 pub mod score;
 pub mod verify;
 pub mod writer;
