@@ -91,7 +91,9 @@ fn captions_score_as_by_coco_caption() {
         assert_eq!(caption_words(&caption).join(" "), expected, "{caption:?}");
     }
     let cases = golden.cider.cases;
-    let texts = cases.iter().map(|case| (case.caption.clone(), case.references.clone()));
+    let texts = cases
+        .iter()
+        .map(|case| (case.caption.clone(), case.references.clone()));
     let scores = cider_d(&texts.collect::<Vec<_>>());
     assert_eq!(scores.len(), cases.len());
     for (score, case) in scores.iter().zip(&cases) {
@@ -104,13 +106,21 @@ fn captions_score_as_by_coco_caption() {
 #[test]
 fn areas_under_curves_are_scikit_learns() {
     for case in golden().roc_auc {
-        close("area", roc_auc(&case.scores, &case.positive).unwrap(), case.area);
+        close(
+            "area",
+            roc_auc(&case.scores, &case.positive).unwrap(),
+            case.area,
+        );
     }
 }
 
 #[test]
 fn winoground_and_aro_are_as_their_papers_define_them() {
-    let Golden { winoground: theirs, aro, .. } = golden();
+    let Golden {
+        winoground: theirs,
+        aro,
+        ..
+    } = golden();
     let ours = winoground(&theirs.scores);
     close("text", ours.text, theirs.text);
     close("image", ours.image, theirs.image);

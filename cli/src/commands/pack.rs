@@ -4,12 +4,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use plume_core::checkpoint::{Asked, Checkpoint, Packed, Precision, asked, pack};
+use plume_core::checkpoint::{
+    Asked, Assembly, Checkpoint, Packed, Precision, Source, asked, lm_config, lm_layout, pack,
+};
 use plume_core::models::clip::Clip;
+use plume_core::tasks::writer::WriterConfig;
+use plume_core::tokens::TextTokenizer;
 
 use super::print;
-use crate::model::ModelFiles;
+use crate::model::{ModelFiles, open_weights};
 use crate::writer::WriterFiles;
+
+/// OpenFlamingo's tokens, in the order in which `factory.py` adds them.
+const END_OF_CHUNK: &str = "<|endofchunk|>";
+const IMAGE: &str = "<image>";
 
 /// Make one GGUF file of a model: weights, configuration, tokenizer and
 /// preparation of pictures.
@@ -22,13 +30,21 @@ use crate::writer::WriterFiles;
 What is stored in --dtype are the matrices. Norms, biases and positions stay in f32; the first map
 of the pixels, the last ones into the shared space and matrices whose rows are no multiple of 32
 stay in f16 where others are quantised, and so, with q8_0, do the convolutions of a ResNet. With
-q4_0 those, the table of tokens and the pooling of pictures are stored in q8_0. Compared with f32,
-q8_0 is about a quarter of the size and q4_0 a sixth; of a ResNet a third and a quarter.")]
+q4_0 those, the table of tokens and the pooling of pictures are stored in q8_0. The rows of tokens
+that were added to a language model's vocabulary are stored in f32 by themselves. Compared with
+f32, q8_0 is about a quarter of the size and q4_0 a sixth; of a ResNet a third and a quarter.")]
 pub struct Pack {
     /// Directory of a model, or its weights: safetensors (whole, or the index
     /// of several), PyTorch's .bin and .pt, GGUF.
     #[arg(long, value_name = "DIR_OR_FILE")]
     from: PathBuf,
+    /// For an OpenFlamingo, whose checkpoint --from is: the CLIP that it sees
+    /// with.
+    #[arg(long, value_name = "DIR_OR_FILE", requires = "lm")]
+    vision: Option<PathBuf>,
+    /// As --vision: the language model that it writes with.
+    #[arg(long, value_name = "DIR_OR_FILE", requires = "vision")]
+    lm: Option<PathBuf>,
     /// The file to write.
     #[arg(long, value_name = "FILE.gguf")]
     to: PathBuf,
@@ -69,17 +85,12 @@ impl Dtype {
 
 impl Pack {
     pub(super) fn run(self) -> Result<()> {
-        let mut files = ModelFiles::find(&self.from)?;
-        if let Some(tokenizer) = self.tokenizer {
-            files = files.with_tokenizer(tokenizer);
-        }
-        let (mut packed, asked, checkpoint) = if files.writes()? {
-            let WriterFiles { config, checkpoint } = WriterFiles::of(&files)?;
-            (config.to_packed(), config.asked()?, checkpoint)
-        } else {
-            clip(&files)?
-        };
-        let (missing, _) = checkpoint.compare(asked.iter().map(|asked| asked.name.as_str()));
+        let Parcel {
+            mut packed,
+            asked,
+            source,
+            missing,
+        } = self.parcel()?;
         if let Some(first) = missing.first() {
             bail!(
                 "{} of the model's tensors are missing, `{first}` first: is this file whole, and \
@@ -87,9 +98,8 @@ impl Pack {
                 missing.len()
             );
         }
-        let before = checkpoint.packed().cloned().unwrap_or_default();
-        packed.name = self.name.or(before.name).or_else(|| files.name());
-        packed.license = self.license.or(before.license);
+        packed.name = self.name.or(packed.name);
+        packed.license = self.license.or(packed.license);
 
         let bar = ProgressBar::new(asked.len() as u64);
         bar.set_style(ProgressStyle::with_template(
@@ -105,7 +115,7 @@ impl Pack {
             BufWriter::new(out),
             &packed,
             &asked,
-            &checkpoint,
+            source.as_ref(),
             precision,
             progress,
         );
@@ -127,6 +137,81 @@ impl Pack {
             asked.len(),
             bytes as f64 / 1e6
         ))
+    }
+}
+
+/// What is packed.
+struct Parcel {
+    packed: Packed,
+    asked: Vec<Asked>,
+    source: Box<dyn Source>,
+    /// Tensors that the source lacks.
+    missing: Vec<String>,
+}
+
+impl Pack {
+    fn parcel(&self) -> Result<Parcel> {
+        if let (Some(vision), Some(lm)) = (&self.vision, &self.lm) {
+            return self.assembled(vision, lm);
+        }
+        let files = self.with_tokenizer(ModelFiles::find(&self.from)?);
+        let (mut packed, asked, checkpoint) = if files.writes()? {
+            let WriterFiles { config, checkpoint } = WriterFiles::of(&files)?;
+            (config.to_packed(), config.asked()?, checkpoint)
+        } else {
+            clip(&files)?
+        };
+        let before = checkpoint.packed().cloned().unwrap_or_default();
+        packed.name = before.name.or_else(|| files.name());
+        packed.license = before.license;
+        let (missing, _) = checkpoint.compare(asked.iter().map(|asked| asked.name.as_str()));
+        Ok(Parcel {
+            packed,
+            asked,
+            source: Box::new(checkpoint),
+            missing,
+        })
+    }
+
+    /// An OpenFlamingo from the files of three publishers.
+    fn assembled(&self, vision: &Path, lm: &Path) -> Result<Parcel> {
+        let vision = ModelFiles::find(vision)?;
+        let tower = vision.config()?.vision;
+        let tower = tower.context("--vision holds no image tower")?;
+        let lm = self.with_tokenizer(ModelFiles::find(lm)?);
+        let json = lm.companions()?.config;
+        let json = json.context("the language model has no config.json beside it")?;
+        let sizes = lm_config(&json)?;
+        let language = lm.weights()?.under(lm_layout(&json, &sizes)?);
+        let own = [END_OF_CHUNK, IMAGE];
+        let tokenizer = TextTokenizer::with_special(lm.tokenizer_json()?.as_bytes(), &own)?;
+        let vocabulary = TextTokenizer::from_json(tokenizer.as_bytes())?;
+        let token = |name: &str| vocabulary.id(name).context("a token was not added");
+        let (source, config) = Assembly::open_flamingo(
+            (vision.checkpoint()?, tower),
+            (language, sizes),
+            open_weights(&self.from)?,
+            [token(IMAGE)?, token(END_OF_CHUNK)?],
+        )?;
+        let config = WriterConfig::open_flamingo(config, vision.preprocess()?, tokenizer);
+        let asked = config.asked()?;
+        let missing = source.missing(asked.iter().map(|asked| asked.name.as_str()));
+        let mut packed = config.to_packed();
+        let name = self.from.file_stem();
+        packed.name = name.map(|name| name.to_string_lossy().into_owned());
+        Ok(Parcel {
+            packed,
+            asked,
+            source: Box::new(source),
+            missing,
+        })
+    }
+
+    fn with_tokenizer(&self, files: ModelFiles) -> ModelFiles {
+        match &self.tokenizer {
+            Some(tokenizer) => files.with_tokenizer(tokenizer.clone()),
+            None => files,
+        }
     }
 }
 

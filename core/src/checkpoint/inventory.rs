@@ -16,6 +16,16 @@ use crate::models::clip::Clip;
 pub enum Role {
     /// A matrix, which may be stored in blocks.
     Weight,
+    /// A matrix that is stored in f16 or f32, never in blocks.
+    Precise,
+    /// A table of tokens, of which the last so many were added to a finished
+    /// vocabulary. What they mean was learned on few pictures, and at every
+    /// picture they are read: their rows are stored by themselves in f32,
+    /// whatever the others are stored as.
+    Table {
+        /// Rows that were added.
+        added: usize,
+    },
     /// What is kept in f32: biases, norms, positions, temperatures.
     Parameter,
 }

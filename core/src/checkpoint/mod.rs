@@ -4,6 +4,7 @@
 //! structs. A [`Source`] answers: a [`Checkpoint`] (a file and the layout its
 //! publisher chose) or [`Init`] (random numbers to start training from).
 
+mod assembly;
 mod companions;
 mod file;
 mod fold;
@@ -25,6 +26,7 @@ use std::collections::BTreeSet;
 use fold::BatchNorm;
 use half::f16;
 
+pub use assembly::Assembly;
 pub use companions::Companions;
 pub use file::{Stored, TensorFile};
 pub use gguf::Gguf;
@@ -53,7 +55,19 @@ pub trait Source {
     /// # Errors
     /// Where it is missing, of another shape or unreadable.
     fn read(&self, name: &str, shape: &[usize]) -> Result<WeightData>;
+
+    /// The same for a table of tokens, whose last rows may be stored by
+    /// themselves: one part, or two.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    fn parts(&self, name: &str, shape: &[usize]) -> Result<Vec<WeightData>> {
+        Ok(vec![self.read(name, shape)?])
+    }
 }
+
+/// What ends the name of the last rows of a table.
+const ADDED: &str = ".added";
 
 /// A cursor in the tree of canonical names.
 pub struct Scope<'a, B: Backend> {
@@ -121,6 +135,30 @@ impl<'a, B: Backend> Scope<'a, B> {
         data.multiply(factor);
         let inner = self.backend.weight(&name, data, rows, cols)?;
         Ok(Weight::new(inner, rows, cols))
+    }
+
+    /// As [`Scope::weight`], for a table of tokens; see [`Source::parts`].
+    ///
+    /// # Errors
+    /// As [`Scope::weight`].
+    pub(crate) fn parted(
+        &self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+    ) -> Result<(Weight<B>, Option<Weight<B>>)> {
+        let name = self.join(name);
+        let mut parts = self.source.parts(&name, &[rows, cols])?.into_iter();
+        let (first, added) = (parts.next(), parts.next());
+        let put = |name: &str, data: WeightData, rows: usize| {
+            let inner = self.backend.weight(name, data, rows, cols)?;
+            Ok::<_, Error>(Weight::new(inner, rows, cols))
+        };
+        let first = first.ok_or_else(|| Error::MissingTensor { name: name.clone() })?;
+        let tail = added.as_ref().map_or(0, |added| added.len() / cols.max(1));
+        let first = put(&name, first, rows - tail)?;
+        let added = added.map(|added| put(&format!("{name}{ADDED}"), added, tail));
+        Ok((first, added.transpose()?))
     }
 
     /// A parameter, on the device in f32.
@@ -216,12 +254,7 @@ impl Checkpoint {
     /// The configuration without the tower that the file does not hold: files
     /// of one tower are published beside the configuration of both.
     pub fn present(&self, config: &ClipConfig) -> ClipConfig {
-        let has = |names: &[&str]| {
-            names.iter().any(|name| {
-                let sources = self.layout.recipe(name).sources();
-                sources.iter().all(|name| self.file.shape(name).is_some())
-            })
-        };
+        let has = |names: &[&str]| names.iter().any(|name| self.has(name));
         let mut config = config.clone();
         if !has(&[
             "vision.stem.conv1.weight",
@@ -268,6 +301,7 @@ impl Checkpoint {
         let mut sources = BTreeSet::new();
         for name in asked {
             sources.extend(self.layout.recipe(name).sources());
+            sources.extend(self.added(name));
         }
         let missing = sources
             .iter()
@@ -306,6 +340,20 @@ impl Checkpoint {
         }
         self.used.borrow_mut().insert(name.to_owned());
         self.file.read(name)
+    }
+
+    /// Whether the file has what this canonical tensor is made of.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        let sources = self.layout.recipe(name).sources();
+        sources.iter().all(|name| self.file.shape(name).is_some())
+    }
+
+    /// The name of the last rows of a table, where a packed file has them by
+    /// themselves.
+    fn added(&self, name: &str) -> Option<String> {
+        let added = format!("{name}{ADDED}");
+        let there = self.layout == Layout::Canonical && self.file.shape(&added).is_some();
+        there.then_some(added)
     }
 
     /// See [`Recipe::PatchRows`].
@@ -354,7 +402,25 @@ impl Checkpoint {
 }
 
 impl Source for Checkpoint {
+    fn parts(&self, name: &str, shape: &[usize]) -> Result<Vec<WeightData>> {
+        let (&[rows, cols], Some(added)) = (shape, self.added(name)) else {
+            return Ok(vec![self.read(name, shape)?]);
+        };
+        let tail = self
+            .file
+            .shape(&added)
+            .and_then(|shape| shape.first().copied());
+        let tail = tail.unwrap_or(0).min(rows);
+        Ok(vec![
+            self.take(name, &[rows - tail, cols])?,
+            self.take(&added, &[tail, cols])?,
+        ])
+    }
+
     fn read(&self, name: &str, shape: &[usize]) -> Result<WeightData> {
+        if self.added(name).is_some() {
+            return Ok(concat(self.parts(name, shape)?));
+        }
         match self.layout.recipe(name) {
             Recipe::Take(source) => self.take(&source, shape),
             Recipe::Concat(sources) => {

@@ -4,8 +4,9 @@ use std::io::Write;
 
 use super::gguf::{Dtype, Plan, Writer};
 use super::inventory::{Asked, Role};
-use super::{Packed, Source};
+use super::{ADDED, Packed, Source};
 use crate::Result;
+use crate::backend::WeightData;
 use crate::quant::{BLOCK, Quantization};
 
 /// What matrices are stored as. Biases, norms, positions and temperatures
@@ -58,12 +59,23 @@ impl Precision {
         let blocks = cols.is_multiple_of(BLOCK) && !halves;
         match (asked.role, self) {
             (Role::Parameter, _) | (_, Self::F32) => Dtype::F32,
-            (Role::Weight, Self::Q8_0) if blocks => Dtype::Quantized(Quantization::Q8_0),
-            (Role::Weight, Self::Q4_0) if blocks && eight_bits(&asked.name) => {
+            (Role::Precise, _) => Dtype::F16,
+            (_, Self::Q8_0) if blocks => Dtype::Quantized(Quantization::Q8_0),
+            (_, Self::Q4_0) if blocks && eight_bits(&asked.name) => {
                 Dtype::Quantized(Quantization::Q8_0)
             }
-            (Role::Weight, Self::Q4_0) if blocks => Dtype::Quantized(Quantization::Q4_0),
-            (Role::Weight, _) => Dtype::F16,
+            (_, Self::Q4_0) if blocks => Dtype::Quantized(Quantization::Q4_0),
+            (_, _) => Dtype::F16,
+        }
+    }
+
+    /// How many rows of a table are stored by themselves.
+    fn apart(self, asked: &Asked) -> Option<usize> {
+        match (asked.role, asked.shape.as_slice()) {
+            (Role::Table { added }, &[rows, _]) if self != Self::F32 => {
+                (added > 0 && added < rows).then_some(added)
+            }
+            _ => None,
         }
     }
 
@@ -92,17 +104,59 @@ pub fn pack<W: Write>(
     precision: Precision,
     mut progress: impl FnMut(usize),
 ) -> Result<W> {
-    let plans = asked.iter().map(|asked| Plan {
-        name: asked.name.clone(),
-        shape: asked.shape.clone(),
-        dtype: precision.dtype(asked),
+    let plans = asked.iter().flat_map(|asked| {
+        let mut plan = Plan {
+            name: asked.name.clone(),
+            shape: asked.shape.clone(),
+            dtype: precision.dtype(asked),
+        };
+        let added = precision.apart(asked).map(|added| {
+            let (name, cols) = (format!("{}{ADDED}", plan.name), asked.shape[1]);
+            plan.shape = vec![asked.shape[0] - added, cols];
+            Plan {
+                name,
+                shape: vec![added, cols],
+                dtype: Dtype::F32,
+            }
+        });
+        std::iter::once(plan).chain(added)
     });
     let metadata = packed.metadata(precision.file_type())?;
     let mut writer = Writer::new(out, &metadata, plans.collect())?;
     for (done, asked) in asked.iter().enumerate() {
         progress(done);
-        writer.write(source.read(&asked.name, &asked.shape)?)?;
+        let Some(added) = precision.apart(asked) else {
+            writer.write(source.read(&asked.name, &asked.shape)?)?;
+            continue;
+        };
+        let mut parts = source.parts(&asked.name, &asked.shape)?;
+        if parts.len() == 1
+            && let Some(whole) = parts.pop()
+        {
+            parts.extend(split(whole, (asked.shape[0] - added) * asked.shape[1]));
+        }
+        for part in parts {
+            writer.write(part)?;
+        }
     }
     progress(asked.len());
     writer.finish()
+}
+
+/// The numbers before `at`, which begins a row, and the others.
+fn split(data: WeightData, at: usize) -> [WeightData; 2] {
+    match data {
+        WeightData::F32(mut first) => {
+            let rest = first.split_off(at);
+            [WeightData::F32(first), WeightData::F32(rest)]
+        }
+        WeightData::F16(mut first) => {
+            let rest = first.split_off(at);
+            [WeightData::F16(first), WeightData::F16(rest)]
+        }
+        WeightData::Quantized(kind, mut first) => {
+            let rest = first.split_off(at / BLOCK * kind.block_bytes());
+            [first, rest].map(|blocks| WeightData::Quantized(kind, blocks))
+        }
+    }
 }

@@ -1,10 +1,13 @@
 //! A file of weights, or several with an index, before it is known whose names
 //! they have.
 
-use super::file::TensorFile;
+use std::collections::BTreeMap;
+
+use super::file::{Stored, TensorFile};
 use super::safetensors::{Bytes, SafeTensors};
 use super::shards::Shards;
 use super::{Checkpoint, Gguf, Layout, Packed, gguf};
+use crate::backend::WeightData;
 use crate::{Error, Result};
 
 /// What the zip archives of PyTorch begin with.
@@ -72,6 +75,19 @@ impl Weights {
         self.file.as_ref()
     }
 
+    /// The same with other names; tensors that are given none are left out.
+    pub fn renamed(self, name: impl Fn(&str) -> Option<String>) -> Self {
+        let names = self.file.names();
+        let names = names.filter_map(|old| Some((name(old)?, old.to_owned())));
+        Self {
+            file: Box::new(Renamed {
+                names: names.collect(),
+                file: self.file,
+            }),
+            packed: self.packed,
+        }
+    }
+
     /// The weights, by the names of a layout.
     pub fn under(self, layout: Layout) -> Checkpoint {
         Checkpoint {
@@ -80,6 +96,38 @@ impl Weights {
             packed: self.packed,
             used: std::cell::RefCell::default(),
         }
+    }
+}
+
+/// A file whose tensors have other names.
+struct Renamed {
+    file: Box<dyn TensorFile>,
+    /// New name → that in the file.
+    names: BTreeMap<String, String>,
+}
+
+impl TensorFile for Renamed {
+    fn format(&self) -> &'static str {
+        self.file.format()
+    }
+
+    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.names.keys().map(String::as_str))
+    }
+
+    fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.file.shape(self.names.get(name)?)
+    }
+
+    fn stored(&self, name: &str) -> Option<Stored> {
+        self.file.stored(self.names.get(name)?)
+    }
+
+    fn read(&self, name: &str) -> Result<WeightData> {
+        let old = self.names.get(name).ok_or_else(|| Error::MissingTensor {
+            name: name.to_owned(),
+        })?;
+        self.file.read(old)
     }
 }
 

@@ -4,8 +4,9 @@
 use crate::backend::{Activation, Backend, Mask};
 use crate::checkpoint::Scope;
 use crate::config::language::{LmConfig, Positions, Residual};
+use crate::models::table::Table;
 use crate::nn::{Linear, Norm};
-use crate::tensor::{After, Attend, Tensor, Turn, Weight, attend};
+use crate::tensor::{Attend, Tensor, Turn, attend};
 use crate::{Error, Result};
 
 /// The keys and values of what has been read, with room for what is to come.
@@ -326,14 +327,14 @@ impl<B: Backend> Block<B> {
 
 /// A language model on a device.
 pub struct Lm<B: Backend> {
-    token_embedding: Weight<B>,
+    token_embedding: Table<B>,
     positional_embedding: Option<Tensor<B>>,
     rotary: Option<Tensor<B>>,
     embed_in: Option<Linear<B>>,
     blocks: Vec<Block<B>>,
     ln_final: Option<Norm<B>>,
     embed_out: Option<Linear<B>>,
-    head: Option<Weight<B>>,
+    head: Option<Table<B>>,
     config: LmConfig,
     backend: B,
 }
@@ -348,7 +349,7 @@ impl<B: Backend> Lm<B> {
         config.check()?;
         let backend = scope.backend();
         let (width, embed_width) = (config.width, config.embed_width);
-        let table = |name: &str| scope.weight(name, config.vocab_size, embed_width);
+        let table = |name: &str| Table::load(scope, name, config.vocab_size, embed_width);
         let projected = embed_width != width;
         let map = |name: &str, inner, out| Linear::projection(scope, name, inner, out);
         let (mut positional_embedding, mut rotary) = (None, None);
@@ -525,7 +526,7 @@ impl<B: Backend> Lm<B> {
             x = map.forward(&x)?;
         }
         let head = self.head.as_ref().unwrap_or(&self.token_embedding);
-        x.linear(head, &After::default())
+        head.logits(&x)
     }
 
     /// The residual stream before the first block and after each: `layers + 1`

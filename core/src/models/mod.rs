@@ -8,6 +8,7 @@ pub mod nfnet;
 mod pool;
 pub mod resampler;
 pub mod resnet;
+mod table;
 pub mod text;
 pub mod vision;
 pub mod vit;

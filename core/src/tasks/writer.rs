@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::backend::Backend;
 use crate::checkpoint::{
-    Asked, Companions, Layout, Packed, Scope, Source, Weights, asked, flamingo_config, lm_config,
-    lm_layout,
+    Asked, Companions, Layout, Packed, Role, Scope, Source, Weights, asked, flamingo_config,
+    lm_config, lm_layout,
 };
 use crate::config::flamingo::FlamingoConfig;
 use crate::config::language::LmConfig;
@@ -27,6 +27,9 @@ const PROMPTS: &str = "prompts";
 const ENDS: &str = "eos_token_id";
 /// What vocabularies call the end of a text, for a `config.json` without one.
 const END_TOKENS: [&str; 2] = ["<|endoftext|>", "</s>"];
+
+/// A vocabulary's end of so many tokens may be what was added to it.
+const MOST_ADDED: usize = 64;
 
 /// Which model writes.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,6 +80,22 @@ impl WriterConfig {
             .ok_or_else(|| Error::Config("the file was packed without a tokenizer".into()))?;
         let preprocess = packed.preprocess.as_ref().map(Value::to_string);
         Self::read(&packed.config.to_string(), tokenizer, preprocess.as_deref())
+    }
+
+    /// An OpenFlamingo that is put together: its sizes, and the tokenizer of
+    /// its language model with its own two tokens.
+    pub fn open_flamingo(
+        config: FlamingoConfig,
+        preprocess: Preprocess,
+        tokenizer: String,
+    ) -> Self {
+        Self {
+            stops: vec![config.end_of_chunk],
+            model: WriterModel::Flamingo(Box::new(config), preprocess),
+            layout: Layout::Canonical,
+            tokenizer,
+            style: PromptStyle::open_flamingo(),
+        }
     }
 
     fn read(config: &str, tokenizer: &str, preprocess: Option<&str>) -> Result<Self> {
@@ -162,7 +181,31 @@ impl WriterConfig {
     /// # Errors
     /// Where the sizes make no model.
     pub fn asked(&self) -> Result<Vec<Asked>> {
-        asked(|device, source| Model::load(device, self, source))
+        let mut all = asked(|device, source| Model::load(device, self, source))?;
+        let role = self.table();
+        for asked in &mut all {
+            if ["lm.token_embedding", "lm.head"].contains(&asked.name.as_str()) {
+                asked.role = role;
+            }
+        }
+        Ok(all)
+    }
+
+    /// How tables of tokens are stored. A Flamingo's own tokens stand at their
+    /// end where they were added to a finished vocabulary; where they stand
+    /// elsewhere, the whole table is kept from being quantised.
+    fn table(&self) -> Role {
+        let WriterModel::Flamingo(config, _) = &self.model else {
+            return Role::Weight;
+        };
+        let rows = config.lm.vocab_size;
+        let added = |id: u32| rows - (id as usize).min(rows);
+        match [config.image_token, config.end_of_chunk].map(added) {
+            [image, end] if image.max(end) <= MOST_ADDED => Role::Table {
+                added: image.max(end),
+            },
+            _ => Role::Precise,
+        }
     }
 }
 

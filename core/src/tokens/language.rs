@@ -1,6 +1,6 @@
 //! The tokenizer of a language model: text to ids and back.
 
-use tokenizers::Tokenizer as Inner;
+use tokenizers::{AddedToken, Tokenizer as Inner};
 
 use super::TokenError;
 
@@ -20,6 +20,20 @@ impl TextTokenizer {
         inner.with_padding(None);
         inner.with_truncation(None).map_err(file)?;
         Ok(Self { inner })
+    }
+
+    /// A `tokenizer.json` with further special tokens, which those that are
+    /// there already are not, at the end of its vocabulary.
+    ///
+    /// # Errors
+    /// Where it is no tokenizer.
+    pub fn with_special(json: &[u8], tokens: &[&str]) -> Result<String, TokenError> {
+        let file = |error: tokenizers::Error| TokenError::File(error.to_string());
+        let mut inner = Inner::from_bytes(json).map_err(file)?;
+        let token = |token: &&str| AddedToken::from(token.to_string(), true);
+        let added = inner.add_special_tokens(tokens.iter().map(token).collect::<Vec<_>>());
+        added.map_err(file)?;
+        inner.to_string(false).map_err(file)
     }
 
     /// The ids of a text. `whole`: with what the tokenizer puts before a text,

@@ -48,7 +48,7 @@ impl Family {
     }
 
     /// What the names of the blocks begin with.
-    pub(super) fn blocks(self) -> &'static str {
+    pub(in crate::checkpoint) fn blocks(self) -> &'static str {
         match self {
             Self::Mpt | Self::MosaicGpt => "transformer.blocks",
             Self::GptNeox => "gpt_neox.layers",

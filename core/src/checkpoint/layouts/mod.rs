@@ -16,6 +16,7 @@ use crate::{Error, Result};
 
 pub use language::{Family, Language, lm_config, lm_layout};
 pub use open_clip::openai_config;
+pub use open_flamingo::config as open_flamingo_config;
 
 /// How a canonical tensor is made from those of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]

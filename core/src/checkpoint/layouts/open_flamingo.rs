@@ -3,6 +3,13 @@
 
 use super::language::Language;
 use super::{Recipe, block, open_clip};
+use crate::backend::Activation;
+use crate::config::VisionConfig;
+use crate::config::flamingo::{
+    FlamingoConfig, Gate, ResamplerConfig, ResamplerKind, VisionFeatures, XattnConfig,
+};
+use crate::config::language::{LmConfig, NormKind};
+use crate::{Error, Result};
 
 pub(super) fn recipe(language: Language, name: &str) -> Recipe {
     let (part, rest) = name.split_once('.').unwrap_or((name, ""));
@@ -54,6 +61,95 @@ fn resampler(rest: &str) -> String {
         None if rest == "time_embedding" => "perceiver.frame_embs".into(),
         None => format!("perceiver.{rest}"),
     }
+}
+
+/// The sizes of an OpenFlamingo, by the shapes of its checkpoint: `helpers.py`
+/// and `flamingo.py` fix the others. `tokens` are those for a picture and for
+/// the end of what belongs to it.
+///
+/// # Errors
+/// Where the checkpoint is not whole, or of another language model.
+pub fn config(
+    language: Language,
+    shape: &dyn Fn(&str) -> Option<Vec<usize>>,
+    vision: VisionConfig,
+    mut lm: LmConfig,
+    [image_token, end_of_chunk]: [u32; 2],
+) -> Result<FlamingoConfig> {
+    // Of attention (`PerceiverAttention`, `MaskedCrossAttention`).
+    const HEADS: usize = 8;
+    let axis = |name: &str, axis: usize| -> Result<usize> {
+        let missing = || Error::MissingTensor { name: name.into() };
+        shape(name)
+            .and_then(|shape| shape.get(axis).copied())
+            .ok_or_else(missing)
+    };
+    let layers = |name: &dyn Fn(usize) -> String, of: usize| -> Vec<usize> {
+        (0..of)
+            .filter(|&layer| shape(&name(layer)).is_some())
+            .collect()
+    };
+    let source = |name: &str| match recipe(language, name) {
+        Recipe::Take(source) => source,
+        _ => name.to_owned(),
+    };
+    let gated = layers(
+        &|layer| source(&format!("xattn.{layer}.attn_gate")),
+        lm.layers,
+    );
+    let Some(first) = gated.first() else {
+        return Err(Error::Checkpoint(
+            "the checkpoint has no gated layer for this language model: do they belong together?"
+                .into(),
+        ));
+    };
+    let xattn = |name: &str| source(&format!("xattn.{first}.{name}"));
+    let resampler = |name: &str| source(&format!("resampler.{name}"));
+    let depth = layers(
+        &|layer| resampler(&format!("layers.{layer}.to_q.weight")),
+        1 << 8,
+    )
+    .len();
+    lm.vocab_size = axis(&source("lm.token_embedding"), 0).unwrap_or(lm.vocab_size);
+    let config = FlamingoConfig {
+        vision,
+        // The tokens of the patches before the last norm: the towers that
+        // OpenFlamingo was trained with (open_clip up to 2.22) normalised only
+        // what they pooled.
+        features: VisionFeatures {
+            class_token: false,
+            ln_post: false,
+        },
+        resampler: ResamplerConfig {
+            kind: ResamplerKind::Perceiver {
+                latents: axis(&resampler("latents"), 0)?,
+            },
+            depth,
+            heads: HEADS,
+            head_dim: axis(&resampler("layers.0.to_q.weight"), 0)? / HEADS,
+            mlp_width: axis(&resampler("layers.0.ff.c_fc.weight"), 0)?,
+            activation: Activation::Gelu,
+            time_embeddings: axis(&resampler("time_embedding"), 0).unwrap_or(0),
+            norm_eps: 1e-5,
+        },
+        xattn: XattnConfig {
+            heads: HEADS,
+            head_dim: axis(&xattn("to_q.weight"), 0)? / HEADS,
+            mlp_width: axis(&xattn("ff.c_fc.weight"), 0)?,
+            layers: gated,
+            activation: Activation::Gelu,
+            gated_mlp: false,
+            norm: NormKind::Layer,
+            norm_eps: 1e-5,
+            gate: Gate::Scalar,
+            all_previous: false,
+        },
+        lm,
+        image_token,
+        end_of_chunk,
+    };
+    config.check()?;
+    Ok(config)
 }
 
 /// Whether a tensor of the file is a buffer, a second name of one, or the

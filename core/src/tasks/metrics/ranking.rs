@@ -6,9 +6,8 @@ use std::collections::BTreeMap;
 /// scores the first counts. 0 without cases.
 pub fn top_1<'a>(cases: impl IntoIterator<Item = (&'a [f64], usize)>) -> f64 {
     mean(cases.into_iter().map(|(scores, right)| {
-        let best = (0..scores.len()).reduce(|best, i| {
-            if scores[i] > scores[best] { i } else { best }
-        });
+        let best =
+            (0..scores.len()).reduce(|best, i| if scores[i] > scores[best] { i } else { best });
         best == Some(right)
     }))
 }
@@ -17,7 +16,11 @@ pub fn top_1<'a>(cases: impl IntoIterator<Item = (&'a [f64], usize)>) -> f64 {
 /// positive case has a higher score than a negative one, ties half (Mann and
 /// Whitney 1947). `None` where all cases are of one kind or a score is none.
 pub fn roc_auc(scores: &[f64], positive: &[bool]) -> Option<f64> {
-    let mut cases: Vec<(f64, bool)> = scores.iter().copied().zip(positive.iter().copied()).collect();
+    let mut cases: Vec<(f64, bool)> = scores
+        .iter()
+        .copied()
+        .zip(positive.iter().copied())
+        .collect();
     if cases.iter().any(|(score, _)| score.is_nan()) {
         return None;
     }

@@ -39,10 +39,12 @@ pub fn normalize_answer(answer: &str) -> String {
     let answer = answer.replace(['\n', '\t'], " ");
     let plain = unpunctuated(answer.trim());
     let words = plain.split_whitespace().map(str::to_lowercase);
-    let words = words.map(|word| match NUMBERS.iter().find(|(name, _)| *name == word) {
-        Some((_, digits)) => (*digits).to_owned(),
-        None => word,
-    });
+    let words = words.map(
+        |word| match NUMBERS.iter().find(|(name, _)| *name == word) {
+            Some((_, digits)) => (*digits).to_owned(),
+            None => word,
+        },
+    );
     let words = words.filter(|word| !ARTICLES.contains(&word.as_str()));
     words.map(contracted).collect::<Vec<_>>().join(" ")
 }
@@ -112,7 +114,9 @@ mod tests {
     #[test]
     fn one_of_ten_is_left_out_at_a_time() {
         for (agree, expected) in [(0, 0.0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1.0), (10, 1.0)] {
-            let people: Vec<&str> = (0..10).map(|i| if i < agree { "Two." } else { "3" }).collect();
+            let people: Vec<&str> = (0..10)
+                .map(|i| if i < agree { "Two." } else { "3" })
+                .collect();
             let found = vqa_accuracy("two", &people);
             assert!((found - expected).abs() < 1e-12, "{agree}: {found}");
         }
