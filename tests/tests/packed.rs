@@ -4,7 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use plume_cli::model::ModelFiles;
 use plume_cli::pictures;

@@ -4,16 +4,16 @@
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use plume_cli::writer::{self, WriterFiles};
 use plume_core::backend::Backend;
 use plume_core::cpu::Candle;
 use plume_core::models::lm::{Decoder, Pass};
 use plume_core::prompts::{Ask, Segment, Shot};
+use plume_tests::command::well;
 use plume_tests::gguf::package_agrees;
 use plume_tests::writers::{Drawn, small_flamingo, write_flamingo};
-use plume_tests::{cosine, gpu, max_error, plume, root};
+use plume_tests::{cosine, gpu, max_error, root};
 use serde_json::Value;
 
 /// A folder for one test, empty.
@@ -22,14 +22,6 @@ fn scratch(name: &str) -> PathBuf {
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
     folder
-}
-
-/// Runs the command, which must do well; what it prints.
-fn well(arguments: &[&str]) -> String {
-    let output = Command::new(plume()).args(arguments).output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {told}");
-    String::from_utf8(output.stdout).unwrap()
 }
 
 fn pack(from: &Path, to: &Path, dtype: &str) {
