@@ -1,6 +1,7 @@
 //! What the `plume` command is made of.
 
 pub mod commands;
+pub mod eval;
 pub mod hub;
 pub mod model;
 pub mod pictures;

@@ -197,6 +197,13 @@ impl PromptStyle {
         )
     }
 
+    /// The blanks that belong to the first token of an answer, rather than to
+    /// what is asked.
+    pub fn before_answer(&self, ask: &Ask) -> String {
+        let asked = self.ask(ask);
+        asked[asked.trim_end().len()..].to_owned()
+    }
+
     fn query(&self, image: &str, ask: &Ask) -> [Segment; 2] {
         let asked = format!("{}{}", self.after_image, self.ask(ask));
         // The blank belongs to the first token of the answer.
@@ -274,6 +281,8 @@ mod tests {
             style.text(&style.zero_shot(&shots, "c.jpg", &Ask::Caption)),
             "<BOS>Output: A<EOC>Output: B<EOC><image>Output:"
         );
+        assert_eq!(style.before_answer(&Ask::Caption), " ");
+        assert_eq!(PromptStyle::open_flamingo().before_answer(&Ask::Class), "");
     }
 
     #[test]

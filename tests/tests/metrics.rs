@@ -4,7 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use plume_core::tasks::metrics::{
-    caption_words, cider_d, macro_mean, normalize_answer, roc_auc, vqa_accuracy, winoground,
+    caption_words, cider_d, macro_mean, normalize_answer, roc_auc, said_answer, said_caption,
+    vqa_accuracy, winoground,
 };
 use plume_tests::root;
 use serde::Deserialize;
@@ -13,6 +14,7 @@ use serde::Deserialize;
 struct Golden {
     normalized: Vec<(String, String)>,
     vqa: Vec<Answered>,
+    vqa_said: Vec<(String, String)>,
     cider: Cider,
     caption_words: Vec<(String, String)>,
     roc_auc: Vec<Curve>,
@@ -78,6 +80,9 @@ fn answers_are_compared_as_the_official_evaluation_does() {
     for (answer, expected) in golden.normalized {
         assert_eq!(normalize_answer(&answer), expected, "{answer:?}");
     }
+    for (text, expected) in golden.vqa_said {
+        assert_eq!(said_answer(&text), expected, "{text:?}");
+    }
     for case in golden.vqa {
         let found = 100.0 * vqa_accuracy(&case.answer, &case.people);
         close(&case.answer, found, case.accuracy);
@@ -90,6 +95,7 @@ fn captions_score_as_by_coco_caption() {
     for (caption, expected) in golden.caption_words {
         assert_eq!(caption_words(&caption).join(" "), expected, "{caption:?}");
     }
+    assert_eq!(said_caption("a \"red\" cat\nOutput:a dog"), "a red cat\n");
     let cases = golden.cider.cases;
     let texts = cases
         .iter()

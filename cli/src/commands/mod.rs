@@ -3,6 +3,7 @@
 mod bench;
 mod classify;
 mod embed;
+mod eval;
 mod generate;
 mod inspect;
 mod models;
@@ -37,6 +38,8 @@ pub enum Command {
     Generate(generate::Generate),
     /// Say how likely each of some answers is after a prompt.
     Score(score::Score),
+    /// Measure how good what a model writes is.
+    Eval(eval::Eval),
     /// Print the token ids of a text.
     Tokenize(tokenize::Tokenize),
     /// Write what an image tower is given for a picture.
@@ -68,6 +71,7 @@ impl Command {
             Self::Embed(command) => command.run(),
             Self::Generate(command) => command.run(),
             Self::Score(command) => command.run(),
+            Self::Eval(command) => command.run(),
             Self::Tokenize(command) => command.run(),
             Self::Preprocess(command) => command.run(),
             Self::Pack(command) => command.run(),

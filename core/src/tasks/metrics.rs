@@ -5,6 +5,6 @@ mod cider;
 mod ranking;
 mod vqa;
 
-pub use cider::{caption_words, cider_d};
+pub use cider::{caption_words, cider_d, said_caption};
 pub use ranking::{Winoground, macro_mean, roc_auc, top_1, winoground};
-pub use vqa::{normalize_answer, vqa_accuracy};
+pub use vqa::{normalize_answer, said_answer, vqa_accuracy};

@@ -104,6 +104,14 @@ pub fn cider_d<S: AsRef<str>>(cases: &[(S, Vec<S>)]) -> Vec<f64> {
     cases.iter().zip(&references).map(score).collect()
 }
 
+/// The caption in what a model wrote: up to where it goes on with one for
+/// another picture, without quotation marks (`evaluate_captioning` of
+/// OpenFlamingo).
+pub fn said_caption(text: &str) -> String {
+    let caption = text.split("Output").next().unwrap_or_default();
+    caption.replace('"', "")
+}
+
 /// What stands by itself wherever it is, and what it is called.
 const SIGNS: [(char, &str); 13] = [
     ('(', "-lrb-"),

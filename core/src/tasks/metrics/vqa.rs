@@ -93,6 +93,16 @@ fn contracted(word: String) -> String {
     }
 }
 
+/// The answer in what a model wrote: up to where it goes on with a question of
+/// its own, or with a second answer (`postprocess_vqa_generation` of
+/// OpenFlamingo).
+pub fn said_answer(text: &str) -> &str {
+    let ends = ["Question", "Answer", "Short"];
+    let end = ends.iter().filter_map(|end| text.find(end)).min();
+    let text = &text[..end.unwrap_or(text.len())];
+    text.split_once(", ").map_or(text, |(answer, _)| answer)
+}
+
 /// How right an answer is by those that people gave: the mean over all sets
 /// that leave one of them out of `min(1, a third of those that match)`. With
 /// ten people that is 0, 0.3, 0.6, 0.9 and 1 for 0, 1, 2, 3 and 4 who agree.

@@ -1,0 +1,24 @@
+mod data;
+
+use anyhow::Result;
+
+/// Measure a model that writes.
+#[derive(clap::Args)]
+pub struct Eval {
+    #[command(subcommand)]
+    of: Of,
+}
+
+#[derive(clap::Subcommand)]
+enum Of {
+    /// On cases of your own.
+    Data(data::Data),
+}
+
+impl Eval {
+    pub(super) fn run(self) -> Result<()> {
+        match self.of {
+            Of::Data(command) => command.run(),
+        }
+    }
+}
