@@ -89,15 +89,7 @@ impl Pack {
             mut packed,
             asked,
             source,
-            missing,
         } = self.parcel()?;
-        if let Some(first) = missing.first() {
-            bail!(
-                "{} of the model's tensors are missing, `{first}` first: is this file whole, and \
-                 does its configuration belong to it?",
-                missing.len()
-            );
-        }
         packed.name = self.name.or(packed.name);
         packed.license = self.license.or(packed.license);
 
@@ -145,8 +137,22 @@ struct Parcel {
     packed: Packed,
     asked: Vec<Asked>,
     source: Box<dyn Source>,
-    /// Tensors that the source lacks.
-    missing: Vec<String>,
+}
+
+/// Tensors that a source lacks are told before anything is written.
+fn whole(missing: &[String]) -> Result<()> {
+    match missing.first() {
+        None => Ok(()),
+        Some(first) => bail!(
+            "{} of the model's tensors are missing, `{first}` first: is this file whole, and \
+             does its configuration belong to it?",
+            missing.len()
+        ),
+    }
+}
+
+fn names(asked: &[Asked]) -> impl Iterator<Item = &str> {
+    asked.iter().map(|asked| asked.name.as_str())
 }
 
 impl Pack {
@@ -157,19 +163,19 @@ impl Pack {
         let files = self.with_tokenizer(ModelFiles::find(&self.from)?);
         let (mut packed, asked, checkpoint) = if files.writes()? {
             let WriterFiles { config, checkpoint } = WriterFiles::of(&files)?;
-            (config.to_packed(), config.asked()?, checkpoint)
+            let asked = config.asked()?;
+            whole(&checkpoint.compare(names(&asked)).0)?;
+            (config.to_packed(), asked, checkpoint)
         } else {
             clip(&files)?
         };
         let before = checkpoint.packed().cloned().unwrap_or_default();
         packed.name = before.name.or_else(|| files.name());
         packed.license = before.license;
-        let (missing, _) = checkpoint.compare(asked.iter().map(|asked| asked.name.as_str()));
         Ok(Parcel {
             packed,
             asked,
             source: Box::new(checkpoint),
-            missing,
         })
     }
 
@@ -195,7 +201,7 @@ impl Pack {
         )?;
         let config = WriterConfig::open_flamingo(config, vision.preprocess()?, tokenizer);
         let asked = config.asked()?;
-        let missing = source.missing(asked.iter().map(|asked| asked.name.as_str()));
+        whole(&source.missing(names(&asked)))?;
         let mut packed = config.to_packed();
         let name = self.from.file_stem();
         packed.name = name.map(|name| name.to_string_lossy().into_owned());
@@ -203,7 +209,6 @@ impl Pack {
             packed,
             asked,
             source: Box::new(source),
-            missing,
         })
     }
 
@@ -220,6 +225,7 @@ fn clip(files: &ModelFiles) -> Result<(Packed, Vec<Asked>, Checkpoint)> {
     let checkpoint = files.checkpoint()?;
     let config = checkpoint.present(&files.config()?);
     let asked = asked(|device, source| Clip::load(device, &config, source))?;
+    whole(&checkpoint.compare(names(&asked)).0)?;
     // Held against the model here, so that whoever loads the file need not fear.
     let text = config.text.as_ref();
     text.map(|text| files.tokenizer(text.context)).transpose()?;
