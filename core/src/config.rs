@@ -235,6 +235,39 @@ impl VisionConfig {
         }
     }
 
+    /// Bytes, in f32, of the largest tensor between two layers for one picture:
+    /// what a device has to take at once. Weights do not count, which are laid
+    /// out over several buffers.
+    pub fn picture_bytes(&self) -> u64 {
+        let square = |side: usize, channels: usize| side * side * channels;
+        let side = self.image_size();
+        let numbers = match self {
+            Self::Vit(vit) => {
+                let transformer = &vit.transformer;
+                let rows = vit.tokens() * transformer.mlp_width.max(3 * transformer.width);
+                let stem = match &vit.stem {
+                    StemConfig::Patch { .. } => square(side, 3),
+                    StemConfig::Conv { convs } => {
+                        let sides = convs.iter().scan(side, |side, conv| {
+                            *side = side.div_ceil(conv.stride.max(1));
+                            Some(square(*side, conv.channels))
+                        });
+                        sides.max().unwrap_or(0)
+                    }
+                };
+                rows.max(stem)
+            }
+            // Behind the stem, and in the first layer once pooled.
+            Self::ResNet(resnet) => square(side.div_ceil(2), resnet.width),
+            Self::Nfnet(nfnet) => {
+                let stem = square(side.div_ceil(2), nfnet.stem_width / 2);
+                let first = square(side.div_ceil(4), nfnet.widths[0]);
+                stem.max(first)
+            }
+        };
+        4 * numbers as u64
+    }
+
     /// Whether the first of the features is that of a class token.
     pub fn class_token(&self) -> bool {
         matches!(self, Self::Vit(vit) if vit.pool == VisionPool::Class)

@@ -43,6 +43,10 @@ const SPECIALS: [&str; 2] = ["<|startoftext|>", "<|endoftext|>"];
 /// What SigLIP calls the end of a text.
 const END: &str = "</s>";
 
+/// T5's tokenizer, which SigLIP's was published as, has such tokens beyond the
+/// vocabulary of its model; no text without punctuation is made of them.
+const SPARE: &str = "<extra_id_";
+
 /// No token of a byte-pair vocabulary is made of more characters than this
 /// (the longest of CLIP's is 31 long); a word is at least one character and a
 /// blank. What lies beyond `context` times this many characters of a text
@@ -86,9 +90,12 @@ impl Tokenizer {
         })
     }
 
-    /// Number of tokens.
+    /// Number of tokens that a text can be made of.
     pub fn vocab_size(&self) -> usize {
-        self.inner.get_vocab_size(true)
+        let all = self.inner.get_vocab_size(true);
+        let added = self.inner.get_added_tokens_decoder();
+        let spare = added.values().filter(|t| t.content.starts_with(SPARE));
+        all - spare.count()
     }
 
     /// Longest text in tokens, start and end included.

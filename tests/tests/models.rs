@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use plume_core::checkpoint::inventory;
+use plume_core::config::ClipConfig;
 use plume_core::hub::{
     Head, Http, Hub as Address, HubError, Listing, Published, Registry, resolve,
 };
@@ -18,6 +20,28 @@ fn registry() -> Registry {
     let json = std::fs::read_to_string(root().join("www/models.json")).unwrap();
     Registry::from_json(&json).unwrap()
 }
+
+/// Ids in the list, and the names of their sizes.
+const PRESETS: [(&str, &str); 18] = [
+    ("tinyclip-vit-8m", "TinyCLIP-ViT-8M-16-Text-3M"),
+    ("tinyclip-vit-39m", "TinyCLIP-ViT-39M-16-Text-19M"),
+    ("tinyclip-vit-61m", "TinyCLIP-ViT-61M-32-Text-29M"),
+    ("rn50", "RN50"),
+    ("rn101", "RN101"),
+    ("rn50x4", "RN50x4"),
+    ("rn50x16", "RN50x16"),
+    ("rn50x64", "RN50x64"),
+    ("vit-b-32", "ViT-B/32"),
+    ("vit-b-16", "ViT-B/16"),
+    ("vit-l-14", "ViT-L/14"),
+    ("vit-l-14-336", "ViT-L/14@336px"),
+    ("laion-vit-b-32", "ViT-B-32"),
+    ("laion-vit-b-16", "ViT-B-16"),
+    ("laion-vit-l-14", "ViT-L-14"),
+    ("laion-vit-h-14", "ViT-H-14"),
+    ("siglip-vit-b-16", "ViT-B-16-SigLIP"),
+    ("siglip-so400m-14-384", "ViT-SO400M-14-SigLIP-384"),
+];
 
 /// Parameters of a CLIP of two transformers by its sizes.
 fn parameters(image: [u64; 4], text: [u64; 2], embed: u64) -> u64 {
@@ -51,7 +75,6 @@ fn sizes_in_the_list_follow_from_the_models() {
     for (id, image, text, embed) in transformers {
         let model = by_id[id];
         assert_eq!(model.parameters, parameters(image, text, embed), "{id}");
-        assert_eq!(model.largest, 4 * 49408 * text[1], "{id}");
     }
     // Millions, as the paper's and open_clip's tables have them.
     let resnets = [
@@ -65,6 +88,19 @@ fn sizes_in_the_list_follow_from_the_models() {
         let found = by_id[id].parameters as f64 / 1e6;
         assert!((found - millions).abs() < 0.006, "{id}: {found}");
     }
+    for (id, preset) in PRESETS {
+        let config = ClipConfig::preset(preset).unwrap();
+        let bytes = config.vision().unwrap().picture_bytes();
+        assert_eq!(by_id[id].picture_bytes, bytes, "{id}");
+        if id.starts_with("siglip") {
+            let shapes = inventory(&config).unwrap();
+            let sizes = shapes
+                .iter()
+                .map(|(_, shape)| shape.iter().product::<usize>());
+            assert_eq!(by_id[id].parameters, sizes.sum::<usize>() as u64, "{id}");
+        }
+    }
+    assert_eq!(PRESETS.len(), registry.models.len());
     for model in &registry.models {
         assert_eq!(model.bytes(), 4 * model.parameters, "{}", model.id);
         assert!(!model.good_at.is_empty() && !model.licence.is_empty());

@@ -13,6 +13,7 @@ use plume_core::image::{Family, Preprocess};
 use plume_core::tokens::Tokenizer;
 use plume_tests::{Golden, cosine, gpu, max_error, root, shared};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 #[derive(Deserialize)]
 struct Row {
@@ -74,6 +75,55 @@ fn tokens_of_siglip_equal_the_reference() {
         assert_eq!(tokens.truncated, ids.len() > 64);
     }
     assert_eq!((rows.len(), truncated), (14, 1));
+}
+
+/// SigLIP's are published as T5's, and with what its texts are put through
+/// written into the file.
+#[test]
+fn siglips_tokenizer_may_be_published_in_other_forms() {
+    let folder = root().join("tests/golden/siglip-tokenizer");
+    let json = std::fs::read(folder.join("tokenizer.json")).unwrap();
+    let rows = std::fs::read(folder.join("ids.json")).unwrap();
+    let rows: Vec<(String, Vec<u32>)> = serde_json::from_slice(&rows).unwrap();
+    let plain: Value = serde_json::from_slice(&json).unwrap();
+    let size = Tokenizer::from_json(&json, 64).unwrap().vocab_size();
+
+    let mut t5 = plain.clone();
+    let added = t5["added_tokens"].as_array_mut().unwrap();
+    for n in 0..100 {
+        added.push(json!({
+            "id": size + n, "content": format!("<extra_id_{}>", 99 - n), "single_word": false,
+            "lstrip": false, "rstrip": false, "normalized": false, "special": true,
+        }));
+    }
+    t5["post_processor"] = json!({
+        "type": "TemplateProcessing",
+        "single": [
+            { "Sequence": { "id": "A", "type_id": 0 } },
+            { "SpecialToken": { "id": "</s>", "type_id": 0 } },
+        ],
+        "pair": [],
+        "special_tokens": { "</s>": { "id": "</s>", "ids": [1], "tokens": ["</s>"] } },
+    });
+    let mut fast = plain;
+    fast["normalizer"] = json!({ "type": "Sequence", "normalizers": [
+        { "type": "Lowercase" },
+        { "type": "Replace", "content": "",
+          "pattern": { "Regex": "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~]" } },
+        { "type": "Replace", "pattern": { "Regex": "\\s+" }, "content": " " },
+        { "type": "Strip", "strip_left": true, "strip_right": true },
+    ] });
+    for (form, json) in [("T5's", t5), ("with its own rules", fast)] {
+        let tokenizer = Tokenizer::from_json(json.to_string().as_bytes(), 100_000).unwrap();
+        assert_eq!(tokenizer.vocab_size(), size, "{form}");
+        for (text, ids) in &rows {
+            assert_eq!(
+                tokenizer.encode(text).unwrap().ids,
+                *ids,
+                "{form}: {text:?}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -15,6 +15,8 @@ cargo xtask COMMAND
           weights, against open_clip and transformers; PLUME_PYTHON has them
   check   formatting, lints (native and wasm32) and licences
   bench   set up, build and measure: both devices, natively and in Chromium
+  bench packed [MODEL,…]  models in every type that they are packed in, on the
+          CPU, beside open_clip: size, cosine to f32, time; PLUME_PYTHON has it
   world   draw the page's sample pictures anew
 
 Set-up installs what is missing and says so: Trunk and wasm-bindgen into the
@@ -65,6 +67,12 @@ fn command_named(command: &str) -> Result<()> {
             run::cargo(&["test", "--no-fail-fast"])?;
             run::say("\nxtask test: everything passed");
             Ok(())
+        }
+        "bench" if std::env::args().nth(2).as_deref() == Some("packed") => {
+            let models = std::env::args().nth(3);
+            let mut arguments = vec!["run", "--bin", "packed", "--"];
+            arguments.extend(models.as_deref());
+            run::cargo(&arguments)
         }
         "bench" => {
             setup::for_building()?;

@@ -31,7 +31,14 @@ pub(super) struct Session {
     preprocess: Preprocess,
     labels: Labels,
     known: Known,
+    batch: usize,
 }
+
+/// Pictures that go through a model at once on the CPU: there is nothing to
+/// gain and an answer to wait for.
+const ON_CPU: usize = 2;
+/// And on a graphics processor, if it takes as much at once.
+const ON_GPU: u64 = 8;
 
 /// Calls the same method on whichever device there is.
 macro_rules! on {
@@ -88,7 +95,11 @@ impl Session {
         let files = files.open()?;
         let known = Known::of(&files);
         let published = files.published.as_ref().map(|about| about.file.clone());
+        let picture = files.config.vision()?.picture_bytes();
         let (chosen, note) = choose(device).await;
+        let batch = chosen.as_ref().map_or(ON_CPU, |gpu| {
+            (gpu.limit() / picture.max(1)).clamp(1, ON_GPU) as usize
+        });
         let (model, gpu, device) = match chosen {
             Some(gpu) => {
                 let info = gpu.info();
@@ -121,17 +132,14 @@ impl Session {
             preprocess,
             labels,
             known,
+            batch,
         };
         Ok((session, loaded))
     }
 
-    /// Pictures that go through the model at once: few on the CPU, where
-    /// there is nothing to gain and an answer to wait for.
+    /// Pictures that go through the model at once.
     pub(super) fn batch(&self) -> usize {
-        match self.model {
-            Model::Cpu(_) => 2,
-            Model::Gpu(_) => 8,
-        }
+        self.batch
     }
 
     pub(super) fn preprocess(&self) -> &Preprocess {

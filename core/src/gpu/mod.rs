@@ -74,6 +74,11 @@ impl Gpu {
         &self.recorder.opened.info
     }
 
+    /// Most bytes of a tensor.
+    pub fn limit(&self) -> u64 {
+        self.recorder.pool.limit()
+    }
+
     /// Room for `len` numbers, with anything in them.
     fn take(&self, len: usize) -> Result<Buffer, DeviceError> {
         self.recorder.pool.take(len as u64 * 4, false)

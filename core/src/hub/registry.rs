@@ -55,9 +55,10 @@ pub struct Published {
     /// Numbers in all its weights; 0 where it is not known.
     #[serde(default)]
     pub parameters: u64,
-    /// Bytes of its largest weight in f32; 0 where it is not known.
+    /// Bytes of the largest tensor between two layers for one picture, in f32; 0
+    /// where it is not known.
     #[serde(default)]
-    pub largest: u64,
+    pub picture_bytes: u64,
     /// Floating-point operations to see one picture, in 10⁹; 0 where unknown.
     #[serde(default)]
     pub gflops: f64,
@@ -224,7 +225,7 @@ impl Published {
             kind: None,
             image_size: 0,
             parameters: 0,
-            largest: 0,
+            picture_bytes: 0,
             gflops: 0.0,
             sources,
         })

@@ -7,18 +7,12 @@ use wasm_bindgen_futures::JsFuture;
 use super::super::scope;
 use crate::protocol::{Fit, Storage};
 
-/// A graphics processor's limits, in bytes.
-#[derive(Clone, Copy)]
-struct Limits {
-    buffer: f64,
-    binding: f64,
-}
-
 /// What there is.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Machine {
-    /// Only where it computes in hardware.
-    gpu: Option<Limits>,
+    /// Most bytes that the graphics processor takes at once, where there is one
+    /// that computes in hardware.
+    gpu: Option<f64>,
     /// Bytes of memory; a browser rounds, and tells no more than some bound.
     memory: Option<f64>,
 }
@@ -30,8 +24,10 @@ pub(super) struct Need {
     pub(super) bytes: f64,
     /// Numbers in its weights.
     pub(super) parameters: f64,
-    /// Bytes of its largest weight.
-    pub(super) largest: f64,
+    /// Bytes of the largest tensor between two layers for one picture. Weights
+    /// may be larger than what a device takes at once: they are laid out over
+    /// several buffers.
+    pub(super) picture: f64,
     /// 10⁹ operations for a picture.
     pub(super) gflops: f64,
 }
@@ -66,10 +62,20 @@ impl Machine {
         let Need {
             bytes,
             parameters,
-            largest,
+            picture,
             gflops,
         } = need;
         let gb = |bytes: f64| format!("{:.1} GB", bytes / 1e9);
+        if let Some(most) = self.gpu
+            && picture > most
+        {
+            return Fit::No(format!(
+                "a picture takes {:.0} MB on its way and this graphics processor takes {:.0} MB \
+                 at once",
+                picture / 1e6,
+                most / 1e6
+            ));
+        }
         let in_f32 = 4.0 * parameters;
         let needed = BESIDE
             + if self.gpu.is_some() {
@@ -100,17 +106,7 @@ impl Machine {
             }
             _ => {}
         }
-        if let Some(gpu) = self.gpu {
-            let most = gpu.buffer.min(gpu.binding);
-            if largest > most {
-                return Fit::Barely(format!(
-                    "its largest weight ({:.0} MB) is more than this graphics processor takes \
-                     at once ({:.0} MB)",
-                    largest / 1e6,
-                    most / 1e6
-                ));
-            }
-        } else if gflops > SLOW {
+        if self.gpu.is_none() && gflops > SLOW {
             return Fit::Barely(
                 "no graphics processor here: some seconds for each picture".to_owned(),
             );
@@ -126,7 +122,8 @@ impl Machine {
     }
 }
 
-async fn adapter(gpu: &JsValue) -> Option<Limits> {
+/// What the graphics processor takes at once.
+async fn adapter(gpu: &JsValue) -> Option<f64> {
     let request: js_sys::Function = get(gpu, "requestAdapter").dyn_into().ok()?;
     let promise: js_sys::Promise = request.call0(gpu).ok()?.dyn_into().ok()?;
     let adapter = JsFuture::from(promise).await.ok()?;
@@ -141,8 +138,102 @@ async fn adapter(gpu: &JsValue) -> Option<Limits> {
     if software || fallback {
         return None;
     }
-    Some(Limits {
-        buffer: get(&limits, "maxBufferSize").as_f64()?,
-        binding: get(&limits, "maxStorageBufferBindingSize").as_f64()?,
-    })
+    let limit = |name: &str| get(&limits, name).as_f64();
+    Some(limit("maxBufferSize")?.min(limit("maxStorageBufferBindingSize")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// WebGPU's own limit on a binding: no device offers less.
+    const LEAST: f64 = (128 << 20) as f64;
+
+    fn machine(gpu: Option<f64>, gigabytes: f64) -> Machine {
+        let memory = Some(gigabytes * GIB);
+        Machine { gpu, memory }
+    }
+
+    /// With room for everything.
+    const EMPTY: Storage = Storage {
+        there: true,
+        used: 0.0,
+        quota: 1e12,
+        persisted: true,
+    };
+
+    /// By millions of parameters in f32, MB of a picture, GFLOP.
+    fn need(millions: f64, picture: f64, gflops: f64) -> Need {
+        Need {
+            bytes: 4e6 * millions,
+            parameters: 1e6 * millions,
+            picture: 1e6 * picture,
+            gflops,
+        }
+    }
+
+    fn why(fit: &Fit) -> &str {
+        match fit {
+            Fit::Yes => "",
+            Fit::Barely(why) | Fit::No(why) => why,
+        }
+    }
+
+    #[test]
+    fn weights_larger_than_a_buffer_are_no_reason() {
+        // RN50x64 and ViT-H/14, whose tables of tokens have 202 MB.
+        for need in [need(623.26, 25.7, 529.0), need(986.11, 5.3, 335.0)] {
+            assert_eq!(machine(Some(LEAST), 16.0).fit(need, EMPTY), Fit::Yes);
+        }
+    }
+
+    #[test]
+    fn a_picture_has_to_pass() {
+        let fit = machine(Some(20e6), 16.0).fit(need(623.26, 25.7, 529.0), EMPTY);
+        assert!(
+            matches!(fit, Fit::No(_)) && why(&fit).contains("26 MB"),
+            "{fit:?}"
+        );
+        // Where the size is not known nothing is claimed.
+        let fit = machine(Some(20e6), 16.0).fit(need(623.26, 0.0, 0.0), EMPTY);
+        assert_eq!(fit, Fit::Yes);
+    }
+
+    #[test]
+    fn memory_and_patience_are_judged() {
+        let b_32 = need(151.28, 0.6, 8.8);
+        assert_eq!(machine(None, 8.0).fit(b_32, EMPTY), Fit::Yes);
+        let fit = machine(None, 0.5).fit(b_32, EMPTY);
+        assert!(matches!(fit, Fit::No(_)), "{fit:?}");
+        let fit = machine(Some(LEAST), 2.0).fit(need(427.62, 4.2, 162.0), EMPTY);
+        assert!(why(&fit).contains("needs 2.1 GB"), "{fit:?}");
+        // Without a graphics processor a page has not enough memory for it.
+        let fit = machine(None, 32.0).fit(need(986.11, 5.3, 335.0), EMPTY);
+        assert!(matches!(fit, Fit::No(_)), "{fit:?}");
+        let fit = machine(None, 8.0).fit(need(427.62, 4.2, 162.0), EMPTY);
+        assert!(why(&fit).contains("some seconds"), "{fit:?}");
+        // Packed in 4 bits it is small on the device and as large on the CPU.
+        let q4 = Need {
+            bytes: 0.6e9,
+            ..need(986.11, 5.3, 335.0)
+        };
+        assert_eq!(machine(Some(LEAST), 4.0).fit(q4, EMPTY), Fit::Yes);
+    }
+
+    #[test]
+    fn without_room_it_runs_and_is_not_kept() {
+        let full = Storage {
+            used: 1e12 - 1e6,
+            ..EMPTY
+        };
+        let fit = machine(Some(LEAST), 8.0).fit(need(151.28, 0.6, 8.8), full);
+        assert!(why(&fit).contains("no room to keep it"), "{fit:?}");
+        // Nothing can be kept here at all: that is said elsewhere.
+        let none = Storage {
+            there: false,
+            ..full
+        };
+        let fit = machine(Some(LEAST), 8.0).fit(need(151.28, 0.6, 8.8), none);
+        assert_eq!(fit, Fit::Yes);
+    }
 }

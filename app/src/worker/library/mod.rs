@@ -154,7 +154,7 @@ impl Library {
             let need = Need {
                 bytes,
                 parameters,
-                largest: model.largest as f64,
+                picture: model.picture_bytes as f64,
                 gflops: model.gflops,
             };
             Offer {
