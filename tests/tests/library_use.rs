@@ -6,14 +6,15 @@
 use std::path::Path;
 use std::process::Command;
 
-use plume_tests::browser::page;
+use plume_tests::browser::{Browser, page};
 use plume_tests::checkpoint::Sizes;
 use plume_tests::command::{printed, well};
-use plume_tests::hub::Manners;
+use plume_tests::hub::{Hub, Manners};
 use plume_tests::scene::{FIRST, SECOND, SMALL, Scene, on_disk, repository, sharded};
 use plume_tests::{plume, root};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
+use xtask::serve::Server;
 
 /// One browser at a time: two cores are soon busy.
 static TURN: Mutex<()> = Mutex::const_new(());

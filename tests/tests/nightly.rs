@@ -3,7 +3,7 @@
 //! in 8 and in 4 bits. Long and large, and so only where `PLUME_NIGHTLY` names
 //! the models (`all`, or names separated by commas); `PLUME_PYTHON` is a Python
 //! with `tests/golden/requirements.txt`, `PLUME_NIGHTLY_DEVICES` `cpu`, `gpu` or
-//! both. What it prints are lines of the table in `docs/full-size.md`.
+//! both. `docs/full-size.md` is made of the lines that it prints.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
