@@ -2,9 +2,12 @@
 
 pub mod batch;
 pub mod card;
+pub mod documents;
 pub mod eval;
+pub mod language;
 pub mod step;
 pub mod tokenizer;
+pub mod words;
 
 use std::collections::HashMap;
 use std::fs;
