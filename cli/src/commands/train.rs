@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::train::words::{Words, tokenizer_json};
-use crate::train::{Recipe, Run, language};
+use crate::train::{Recipe, Run, language, recipe};
 
 /// Train a model from scratch.
 #[derive(clap::Args)]
@@ -128,7 +128,7 @@ impl Language {
             language::Run::resume(&self.work, self.steps)?
         } else {
             let words = Words::new(&tokenizer_json()?)?;
-            let recipe = language::Recipe::lm(self.seed, self.steps, words.tokenizer().size());
+            let recipe = recipe::Recipe::lm(self.seed, self.steps, words.tokenizer().size());
             (language::Run::begin(&self.work, recipe, &base)?, 0.0)
         };
         run.train(before, &base)?;

@@ -24,6 +24,9 @@ pub enum Form {
     Caption,
     /// A description in varied words, likewise.
     Described,
+    /// Colour and thing, laid over the marks: their words' vectors are added to
+    /// those of the marks, as the layers between will add what they see.
+    Laid,
     /// The picture.
     Picture,
 }
@@ -53,6 +56,8 @@ pub struct Document {
     pub tags: Vec<Option<Tag>>,
     /// Pictures of the pool, one for each mark.
     pub pictures: Vec<usize>,
+    /// Words that are laid over tokens: the token's place, and the word's.
+    pub laid: Vec<(usize, u32)>,
 }
 
 /// How much the parts of a document count.
@@ -76,6 +81,7 @@ impl Writer<'_> {
             weights: vec![0.0],
             tags: vec![None],
             pictures: Vec::new(),
+            laid: Vec::new(),
         }
     }
 
@@ -105,6 +111,17 @@ impl Writer<'_> {
         document.tags.push(None);
     }
 
+    /// Lays colour and thing over the token that came last.
+    fn lay(&self, document: &mut Document, picture: usize) -> Result<()> {
+        let item = &self.pool.scene(picture).items[0];
+        for word in [item.colour.name(), item.thing.name()] {
+            let last = document.ids.len() - 1;
+            let id = self.words.encode(word)?;
+            document.laid.extend(id.first().map(|&id| (last, id)));
+        }
+        Ok(())
+    }
+
     /// What stands where the picture is; `key` says by what kinds differ.
     fn show(
         &self,
@@ -121,6 +138,10 @@ impl Writer<'_> {
         let text = match (form, key) {
             (Form::Picture, _) => {
                 document.pictures.push(picture);
+                return Ok(());
+            }
+            (Form::Laid, _) => {
+                self.lay(document, picture)?;
                 return Ok(());
             }
             (Form::Described, _) => described(scene, rng),
@@ -152,6 +173,9 @@ impl Writer<'_> {
             if form != Form::Bare {
                 self.add(&mut document, "Output:", 0.0, Tag::None)?;
             }
+            if form == Form::Laid {
+                self.lay(&mut document, picture)?;
+            }
             let (weight, tag) = if shown[kind] {
                 (1.0, Tag::Name(trial.sort, form))
             } else {
@@ -174,9 +198,31 @@ impl Writer<'_> {
         for (i, &(picture, kind)) in trial.pictures.iter().enumerate() {
             self.show(&mut document, picture, (form, Some(trial.sort)), rng)?;
             self.add(&mut document, "Output:", 0.0, Tag::None)?;
+            if form == Form::Laid {
+                self.lay(&mut document, picture)?;
+            }
             if i < last {
                 self.add(&mut document, &trial.names[kind], 1.0, Tag::None)?;
                 self.end(&mut document);
+            }
+        }
+        Ok(document)
+    }
+
+    /// A picture, up to where its caption or the answer to the question begins.
+    ///
+    /// # Errors
+    /// Where the tokenizer fails.
+    pub fn question(&self, picture: usize, question: Option<&str>) -> Result<Document> {
+        let mut document = self.begin();
+        self.mark(&mut document);
+        document.pictures.push(picture);
+        match question {
+            None => self.add(&mut document, "Output:", 0.0, Tag::None)?,
+            Some(question) => {
+                self.add(&mut document, "Question:", 0.0, Tag::None)?;
+                self.add(&mut document, question, 0.0, Tag::None)?;
+                self.add(&mut document, "Short answer:", 0.0, Tag::None)?;
             }
         }
         Ok(document)
@@ -189,15 +235,18 @@ impl Writer<'_> {
     pub fn told(&self, pictures: usize, form: Form, rng: &mut Rng) -> Result<Document> {
         let mut document = self.begin();
         for _ in 0..pictures {
-            let (subject, picture) = match rng.random_range(0..20) {
-                0..5 => (None, self.pool.any(rng)),
-                5..7 => (Some(Subject::Colour), self.pool.any(rng)),
-                7..9 => (Some(Subject::Thing), self.pool.any(rng)),
-                9 => (Some(Subject::Size), self.pool.single(rng)),
-                10..12 if rng.random_bool(0.3) => (Some(Subject::Count), self.pool.single(rng)),
-                10..12 => (Some(Subject::Count), self.pool.several(rng)),
-                12..15 => (Some(Subject::Relation), self.pool.pair(rng)),
-                _ => (Some(Subject::YesNo), self.pool.any(rng)),
+            let subject = match rng.random_range(0..20) {
+                0..5 => None,
+                5..7 => Some(Subject::Colour),
+                7..9 => Some(Subject::Thing),
+                9 => Some(Subject::Size),
+                10..12 => Some(Subject::Count),
+                12..15 => Some(Subject::Relation),
+                _ => Some(Subject::YesNo),
+            };
+            let picture = match subject {
+                None => self.pool.any(rng),
+                Some(subject) => self.pool.asked_of(subject, rng),
             };
             let scene = self.pool.scene(picture);
             let asked = subject.and_then(|subject| Some((subject, ask(scene, subject, rng)?)));

@@ -5,8 +5,11 @@ pub mod card;
 pub mod documents;
 pub mod eval;
 pub mod language;
+pub mod learner;
+pub mod recipe;
 pub mod step;
 pub mod tokenizer;
+pub mod trials;
 pub mod words;
 
 use std::collections::HashMap;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rand::Rng as _;
 use rand::seq::{IndexedRandom, SliceRandom};
 
-use super::{Colour, Rng, Sampler, Scene, Split, Thing, name};
+use super::{Colour, Rng, Sampler, Scene, Split, Subject, Thing, name};
 
 /// What kinds of pictures are told apart by.
 #[derive(
@@ -96,6 +96,17 @@ impl Pool {
             0..5 => self.single(rng),
             5..8 => self.pair(rng),
             _ => pick(rng, &self.several),
+        }
+    }
+
+    /// A scene that may be asked about this.
+    pub fn asked_of(&self, subject: Subject, rng: &mut Rng) -> usize {
+        match subject {
+            Subject::Size => self.single(rng),
+            Subject::Count if rng.random_bool(0.3) => self.single(rng),
+            Subject::Count => self.several(rng),
+            Subject::Relation => self.pair(rng),
+            Subject::Colour | Subject::Thing | Subject::YesNo => self.any(rng),
         }
     }
 

@@ -98,9 +98,7 @@ impl Source for LmInit {
         let inner = *shape.last().unwrap_or(&1) as f32;
         let back = [".attn.out.", ".c_proj.", ".to_out."];
         let deviation = match (leaf, shape.len()) {
-            // The first block is to carry words on to the marks that follow
-            // them; in the others every second head begins well open.
-            ("k_smear", _) if name.contains("blocks.0.") => 0.0,
+            // Every second head begins with its gates well open.
             ("k_smear", _) => {
                 let open = |i: usize| if i * heads / len % 2 == 0 { 1.5 } else { 0.0 };
                 return Ok(WeightData::F32((0..len).map(open).collect()));

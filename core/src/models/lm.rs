@@ -533,9 +533,11 @@ impl<B: Backend> Lm<B> {
         let shape = [cache.batch, capacity - cache.capacity, self.config.width];
         let zeros = vec![0.0; shape.iter().product()];
         let more = Tensor::upload(&self.backend, &zeros, &shape)?;
-        for (keys, values) in &mut cache.layers {
-            *keys = Tensor::concat(keys, &more)?;
-            *values = Tensor::concat(values, &more)?;
+        for kept in &mut cache.layers {
+            let parts = [&mut kept.keys, &mut kept.values];
+            for part in parts.into_iter().chain(&mut kept.raw) {
+                *part = Tensor::concat(part, &more)?;
+            }
         }
         cache.capacity = capacity;
         Ok(())
