@@ -92,6 +92,7 @@ fn config() -> FlamingoConfig {
             positions: Positions::Learned { offset: 2 },
             bias: true,
             tied: true,
+            smeared_keys: false,
         },
         image_token: 159,
         end_of_chunk: 158,

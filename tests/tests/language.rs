@@ -8,7 +8,7 @@ use std::path::Path;
 
 use plume_cli::writer;
 use plume_core::backend::{Activation, Backend, WeightData};
-use plume_core::checkpoint::{Checkpoint, Scope, Source, lm_config, lm_layout};
+use plume_core::checkpoint::{Checkpoint, LmInit, Scope, Source, lm_config, lm_layout};
 use plume_core::config::language::{LmConfig, NormKind, Positions, Residual};
 use plume_core::cpu::Candle;
 use plume_core::models::lm::{Lm, Pass};
@@ -357,6 +357,7 @@ impl Llama2c {
             },
             bias: false,
             tied: true,
+            smeared_keys: false,
         };
         Self {
             numbers: words.map(|&b| f32::from_le_bytes(b)).collect(),
@@ -442,5 +443,116 @@ fn a_trained_model_dreams_as_by_the_reference_on_the_cpu() {
 fn a_trained_model_dreams_as_by_the_reference_on_the_gpu() {
     if let Some(gpu) = gpu() {
         dreams_are_identical(&gpu);
+    }
+}
+
+/// A small model whose keys are smeared, with weights drawn by chance.
+fn smeared<B: Backend>(backend: &B) -> Lm<B> {
+    let config = LmConfig {
+        smeared_keys: true,
+        ..LmConfig::chinchilla(32, 2, 4, 40)
+    };
+    let source = LmInit::new(config.layers, config.heads, 3);
+    Lm::load(&Scope::root(backend, &source).child("lm"), &config).unwrap()
+}
+
+/// The last row of a text that is read at once, without a cache.
+fn last_of<B: Backend>(lm: &Lm<B>, text: &[u32]) -> Vec<f32> {
+    let pass = Pass::whole(lm.backend(), text.len(), &[0]).unwrap();
+    let x = lm.forward(text, &pass, None).unwrap();
+    read(&x.narrow(text.len() - 1, 1).unwrap())
+}
+
+/// Each key has the one before it in it, wherever that is: in the same pass, in
+/// the cache, in another beam, or nowhere behind padding.
+fn smeared_keys_know_the_token_before<B: Backend>(backend: &B) {
+    let lm = smeared(backend);
+    let width = lm.config().width;
+    let text = [5, 9, 2, 30, 7, 7, 11, 1];
+    // It matters at all: what a token sees depends on the order of two before.
+    let turned = [9, 5, 2, 30, 7, 7, 11, 1];
+    assert!(max_error(&last_of(&lm, &text), &last_of(&lm, &turned)) > 1e-2);
+
+    let mut cache = lm.cache(text.len(), &[0]).unwrap();
+    for part in [0..3, 3..4, 4..6, 6..7, 7..8] {
+        let pass = Pass::next(backend, &cache, part.len()).unwrap();
+        let x = lm
+            .forward(&text[part.clone()], &pass, Some(&mut cache))
+            .unwrap();
+        let ours = read(&x.narrow(part.len() - 1, 1).unwrap());
+        equal(
+            "smeared",
+            "a chunk",
+            &ours,
+            &last_of(&lm, &text[..part.end]),
+            1e-5,
+        );
+    }
+    // What was forgotten is not remembered, and more room changes nothing.
+    lm.reserve(&mut cache, text.len() + 5).unwrap();
+    cache.truncate(3);
+    let pass = Pass::next(backend, &cache, 1).unwrap();
+    let x = lm.forward(&[8], &pass, Some(&mut cache)).unwrap();
+    equal(
+        "smeared",
+        "another end",
+        &read(&x),
+        &last_of(&lm, &[5, 9, 2, 8]),
+        1e-5,
+    );
+
+    // Two texts of different lengths, the shorter filled up on the left.
+    let padded = [[5, 9, 2, 30, 7], [0, 0, 4, 6, 1]];
+    let pass = Pass::whole(backend, 5, &[0, 2]).unwrap();
+    let whole = lm.forward(&padded.concat(), &pass, None).unwrap();
+    let mut cache = lm.cache(5, &[0, 2]).unwrap();
+    for (columns, last) in [(0..3, false), (3..5, true)] {
+        let part: Vec<u32> = padded
+            .iter()
+            .flat_map(|row| row[columns.clone()].to_vec())
+            .collect();
+        let pass = Pass::next(backend, &cache, columns.len()).unwrap();
+        let x = lm.forward(&part, &pass, Some(&mut cache)).unwrap();
+        if last {
+            let theirs = [last_of(&lm, &padded[0]), last_of(&lm, &padded[1][2..])].concat();
+            for (what, x) in [("padded", &whole), ("padded, cached", &x)] {
+                let ours = read(&x.narrow(x.shape()[1] - 1, 1).unwrap());
+                equal("smeared", what, &ours, &theirs, 1e-5);
+            }
+        }
+    }
+
+    // Three beams, of which two go on from the second and one from the first.
+    let mut cache = lm.cache(3 + 2 * 3, &[0]).unwrap();
+    let pass = Pass::next(backend, &cache, 3).unwrap();
+    lm.forward(&text[..3], &pass, Some(&mut cache)).unwrap();
+    let (first, second) = ([3, 14, 25], [10, 20, 33]);
+    let pass = Pass::beams(backend, &cache, 3, &[vec![0], vec![1], vec![2]]).unwrap();
+    lm.forward(&first, &pass, Some(&mut cache)).unwrap();
+    let parents = [1, 0, 1];
+    let ancestry: Vec<Vec<u32>> = (0..3).map(|i| vec![parents[i], i as u32]).collect();
+    let pass = Pass::beams(backend, &cache, 3, &ancestry).unwrap();
+    let x = read(&lm.forward(&second, &pass, Some(&mut cache)).unwrap());
+    for (i, ours) in x.chunks_exact(width).enumerate() {
+        let text = [&text[..3], &[first[parents[i] as usize], second[i]]].concat();
+        equal(
+            "smeared",
+            &format!("beam {i}"),
+            ours,
+            &last_of(&lm, &text),
+            1e-5,
+        );
+    }
+}
+
+#[test]
+fn smeared_keys_know_the_token_before_on_the_cpu() {
+    smeared_keys_know_the_token_before(&Candle::new());
+}
+
+#[test]
+fn smeared_keys_know_the_token_before_on_the_gpu() {
+    if let Some(gpu) = gpu() {
+        smeared_keys_know_the_token_before(&gpu);
     }
 }

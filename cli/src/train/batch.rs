@@ -180,7 +180,7 @@ impl<'a> Batches<'a> {
 
 /// A random square crop of a drawing of random size, prepared as a person's
 /// picture would be: CLIP's only augmentation (§2.5).
-fn photograph(
+pub(super) fn photograph(
     scene: &Scene,
     preprocess: &Preprocess,
     sampler: &mut Sampler,

@@ -2,9 +2,15 @@
 
 pub mod batch;
 pub mod card;
+pub mod documents;
 pub mod eval;
+pub mod language;
+pub mod learner;
+pub mod recipe;
 pub mod step;
 pub mod tokenizer;
+pub mod trials;
+pub mod words;
 
 use std::collections::HashMap;
 use std::fs;

@@ -154,7 +154,7 @@ pub struct AdamWConfig {
 const MAX_LOGIT_SCALE: f32 = 4.605_17;
 
 fn decays(name: &str, shape: &[usize]) -> bool {
-    shape.len() == 2 && !name.ends_with("embedding")
+    shape.len() == 2 && !name.ends_with("embedding") && !name.ends_with("latents")
 }
 
 impl AdamW {
@@ -212,6 +212,20 @@ impl AdamW {
         config: &AdamWConfig,
         rate: f64,
     ) -> Result<f64> {
+        self.update_each(parameters, gradients, config, &|_| rate)
+    }
+
+    /// The same with a learning rate for each parameter, by its name.
+    ///
+    /// # Errors
+    /// As [`AdamW::update`].
+    pub fn update_each(
+        &mut self,
+        parameters: &[(String, Var)],
+        gradients: &Gradients,
+        config: &AdamWConfig,
+        rate: &dyn Fn(&str) -> f64,
+    ) -> Result<f64> {
         self.step += 1;
         let flat: BTreeMap<&String, Vec<f32>> = gradients
             .iter()
@@ -231,6 +245,7 @@ impl AdamW {
                 continue;
             };
             let mut x: Vec<f32> = var.flatten_all()?.to_vec1()?;
+            let rate = rate(name);
             let decay = if decays(name, var.dims()) {
                 (rate * config.decay) as f32
             } else {

@@ -2,16 +2,22 @@
 //! in ten colours, in every hand from exact to a mouse on the drawing pad.
 //! A seed decides everything.
 
+mod ask;
 mod caption;
 mod colour;
 mod draw;
+mod name;
+mod pool;
 mod sample;
 mod shots;
 mod thing;
 
+pub use ask::{Asked, Subject, ask, described, told};
 pub use caption::{Telling, attributes_swapped, caption, swapped_caption};
 pub use colour::Colour;
 pub use draw::{png, render};
+pub use name::{COMMON, SYLLABLES, name};
+pub use pool::{Pool, Sort, Trial};
 pub use sample::{Sampler, Split, samples};
 pub use shots::{ShotOf, ShotSet, shot_sets};
 pub use thing::Thing;

@@ -72,6 +72,52 @@ impl Init {
     }
 }
 
+/// Random weights for a language model, and for what lets it see.
+pub struct LmInit {
+    /// Blocks and heads of the language model.
+    sizes: (usize, usize),
+    seed: u64,
+}
+
+impl LmInit {
+    /// Weights beside those of a language model of `layers` blocks with `heads`
+    /// heads, or of such a model, drawn from `seed`.
+    pub fn new(layers: usize, heads: usize, seed: u64) -> Self {
+        Self {
+            sizes: (layers, heads),
+            seed,
+        }
+    }
+}
+
+impl Source for LmInit {
+    fn read(&self, name: &str, shape: &[usize]) -> Result<WeightData> {
+        let (layers, heads) = self.sizes;
+        let len: usize = shape.iter().product();
+        let leaf = name.rsplit('.').next().unwrap_or(name);
+        let inner = *shape.last().unwrap_or(&1) as f32;
+        let back = [".attn.out.", ".c_proj.", ".to_out."];
+        let deviation = match (leaf, shape.len()) {
+            // Every second head begins with its gates well open.
+            ("k_smear", _) => {
+                let open = |i: usize| if i * heads / len % 2 == 0 { 1.5 } else { 0.0 };
+                return Ok(WeightData::F32((0..len).map(open).collect()));
+            }
+            // A language model with its layers closed is itself (Flamingo §2.2).
+            ("attn_gate" | "ff_gate" | "bias", _) => 0.0,
+            ("weight", 1) => return Ok(WeightData::F32(vec![1.0; len])),
+            ("token_embedding", _) => 0.05,
+            ("latents", _) => 1.0,
+            _ if back.iter().any(|part| name.contains(part)) => {
+                (inner * 2.0 * layers as f32).sqrt().recip()
+            }
+            _ => inner.sqrt().recip(),
+        };
+        let numbers = normals(self.seed ^ hash(name), len, deviation);
+        Ok(WeightData::F32(numbers))
+    }
+}
+
 enum Fill {
     Constant(f32),
     Normal(f32),

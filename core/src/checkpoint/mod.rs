@@ -30,7 +30,7 @@ pub use assembly::Assembly;
 pub use companions::Companions;
 pub use file::{Stored, TensorFile};
 pub use gguf::Gguf;
-pub use init::Init;
+pub use init::{Init, LmInit};
 pub use inventory::{Asked, Role, asked, inventory};
 pub use layouts::{
     Layout, Recipe, clip_config, flamingo_config, lm_config, lm_layout, openai_config, writes,

@@ -95,6 +95,12 @@ pub struct LmConfig {
     pub bias: bool,
     /// The head is the token table.
     pub tied: bool,
+    /// The key of a token has that of the one before added to it, as far as a
+    /// gate of each column is open (`k + tanh(g) · k₋₁`): one layer then finds
+    /// what followed a token, for which two are needed otherwise (Elhage et al.
+    /// 2021; "smeared key" there).
+    #[serde(default)]
+    pub smeared_keys: bool,
 }
 
 impl LmConfig {
@@ -124,6 +130,7 @@ impl LmConfig {
             },
             bias: false,
             tied: true,
+            smeared_keys: false,
         }
     }
 

@@ -34,6 +34,7 @@ impl LmConfig {
             positions: Positions::Alibi { max_bias: 8 },
             bias: false,
             tied: true,
+            smeared_keys: false,
         }
     }
 
@@ -48,6 +49,7 @@ impl LmConfig {
             },
             bias: true,
             tied: false,
+            smeared_keys: false,
             ..Self::mpt(2560, 32, 32, false)
         }
     }

@@ -48,6 +48,8 @@ impl Parameters {
 #[derive(Clone, Default)]
 pub struct Candle {
     training: Option<Parameters>,
+    /// Of the names of weights, whether one is trained; unless set, all are.
+    trained: Option<fn(&str) -> bool>,
     hollow: Option<Names>,
 }
 
@@ -85,6 +87,14 @@ impl Candle {
         (candle, parameters)
     }
 
+    /// As [`Candle::training`], but only the weights whose names `trained`
+    /// picks are registered; the others stay as they are.
+    pub fn training_some(trained: fn(&str) -> bool) -> (Self, Parameters) {
+        let (mut candle, parameters) = Self::training();
+        candle.trained = Some(trained);
+        (candle, parameters)
+    }
+
     /// A device that takes weights without keeping their numbers, for asking a
     /// model which it has; and the names of those that are matrices.
     pub(crate) fn hollow() -> (Self, Names) {
@@ -102,8 +112,10 @@ impl Candle {
         }
         let tensor = Tensor::from_vec(data, shape, &Device::Cpu)?;
         match &self.training {
-            None => Ok(tensor),
-            Some(parameters) => parameters.register(name, &tensor),
+            Some(parameters) if self.trained.is_none_or(|trained| trained(name)) => {
+                parameters.register(name, &tensor)
+            }
+            _ => Ok(tensor),
         }
     }
 }

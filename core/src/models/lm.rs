@@ -11,13 +11,23 @@ use crate::{Error, Result};
 
 /// The keys and values of what has been read, with room for what is to come.
 pub struct Cache<B: Backend> {
-    /// Keys and values `[batch, capacity, width]` of each block.
-    layers: Vec<(Tensor<B>, Tensor<B>)>,
+    layers: Vec<Kept<B>>,
     /// Rows that are filled.
     len: usize,
     batch: usize,
     capacity: usize,
     padding: Vec<usize>,
+}
+
+/// What a block keeps.
+struct Kept<B: Backend> {
+    /// `[batch, capacity, width]`.
+    keys: Tensor<B>,
+    /// `[batch, capacity, width]`.
+    values: Tensor<B>,
+    /// Where keys are smeared, as they were before: `[batch, 1 + capacity,
+    /// width]`, the first row zeros, as of no token.
+    raw: Option<Tensor<B>>,
 }
 
 impl<B: Backend> Cache<B> {
@@ -56,6 +66,8 @@ pub struct Pass<B: Backend> {
     padding: Vec<usize>,
     mask: Mask,
     rule: Option<B::Ids>,
+    /// Where rows follow others than the one before them: the places of those.
+    parents: Option<Vec<usize>>,
 }
 
 impl<B: Backend> Pass<B> {
@@ -88,6 +100,7 @@ impl<B: Backend> Pass<B> {
             padding: padding.to_vec(),
             mask: Mask::Causal { offset: before },
             rule: padded.then(|| backend.upload_ids(&first)).transpose()?,
+            parents: None,
         })
     }
 
@@ -104,6 +117,10 @@ impl<B: Backend> Pass<B> {
         ancestry: &[Vec<u32>],
     ) -> Result<Self> {
         let width = ancestry.len();
+        let parent = |line: &Vec<u32>| match line.len().checked_sub(2) {
+            Some(step) => prompt + step * width + line[step] as usize,
+            None => prompt.saturating_sub(1),
+        };
         Ok(Self {
             batch: 1,
             queries: width,
@@ -113,6 +130,7 @@ impl<B: Backend> Pass<B> {
             padding: vec![0],
             mask: Mask::Beams { prompt, width },
             rule: Some(backend.upload_ids(&ancestry.concat())?),
+            parents: Some(ancestry.iter().map(parent).collect()),
         })
     }
 
@@ -129,6 +147,23 @@ impl<B: Backend> Pass<B> {
     /// The places of the rows of each sequence among all its keys.
     pub fn keys(&self) -> std::ops::Range<usize> {
         self.before..self.before + self.queries
+    }
+
+    /// For each row that of the token before it in a table of `stride` rows
+    /// for each sequence: the first is that of no token, and the others follow.
+    fn previous(&self, stride: usize) -> Vec<u32> {
+        let sequences = self.padding.iter().enumerate();
+        let rows = sequences.flat_map(|(sequence, &padding)| {
+            (0..self.queries).map(move |i| {
+                let place = match &self.parents {
+                    Some(parents) => parents[i] + 1,
+                    None => self.before + i,
+                };
+                let row = if place <= padding { 0 } else { place };
+                (sequence * stride + row) as u32
+            })
+        });
+        rows.collect()
     }
 
     /// Where each row stands in its text; 0 for padding.
@@ -177,10 +212,42 @@ impl<B: Backend> Mlp<B> {
     }
 }
 
+/// Keys to which those of the tokens before are added.
+struct Smear<B: Backend> {
+    /// `[width]`.
+    gate: Tensor<B>,
+    /// `[1, width]`: the key of no token.
+    nothing: Tensor<B>,
+}
+
+impl<B: Backend> Smear<B> {
+    fn load(scope: &Scope<'_, B>, width: usize) -> Result<Self> {
+        Ok(Self {
+            gate: scope.parameter("k_smear", &[width])?,
+            nothing: Tensor::upload(scope.backend(), &vec![0.0; width], &[1, width])?,
+        })
+    }
+
+    /// `[batch, queries, width]` → same.
+    fn forward(&self, keys: &Tensor<B>, place: &Place<'_, B>) -> Result<Tensor<B>> {
+        let (pass, width) = (place.pass, self.gate.len());
+        let table = match place.cached.and_then(|kept| kept.raw.as_ref()) {
+            Some(raw) => {
+                raw.write_rows(&keys.band(0, width)?, pass.before + 1)?;
+                raw
+            }
+            None => &Tensor::concat(&self.nothing, keys)?,
+        };
+        let before = table.gather(&pass.previous(table.shape()[1]))?;
+        keys.gated_add(&before.reshape(keys.shape())?, &self.gate)
+    }
+}
+
 /// Causal self-attention; q, k and v come from one product.
 struct Attention<B: Backend> {
     qkv: Linear<B>,
     qk_norm: Option<(Norm<B>, Norm<B>)>,
+    smear: Option<Smear<B>>,
     out: Linear<B>,
     heads: usize,
     width: usize,
@@ -199,6 +266,10 @@ impl<B: Backend> Attention<B> {
         Ok(Self {
             qkv: Linear::with_bias(&scope.child("qkv"), width, 3 * width, config.bias)?,
             qk_norm,
+            smear: config
+                .smeared_keys
+                .then(|| Smear::load(scope, width))
+                .transpose()?,
             out: Linear::with_bias(&scope.child("out"), width, width, config.bias)?,
             heads: config.heads,
             width,
@@ -217,12 +288,19 @@ impl<B: Backend> Attention<B> {
         let qkv = self.qkv.forward(x)?;
         // q and k: a tensor, and the column of it at which they start.
         let (mut q, mut k) = ((qkv.clone(), 0), (qkv.clone(), width));
-        if let Some((q_norm, k_norm)) = &self.qk_norm {
+        let part = |i: usize| {
             let parts = qkv.reshape(&[pass.batch * pass.queries, 3, width])?;
-            let shape = [pass.batch, pass.queries, width];
-            let part = |i: usize| parts.narrow(i, 1)?.reshape(&shape);
+            parts
+                .narrow(i, 1)?
+                .reshape(&[pass.batch, pass.queries, width])
+        };
+        if let Some((q_norm, k_norm)) = &self.qk_norm {
             q = (q_norm.forward(&part(0)?)?, 0);
             k = (k_norm.forward(&part(1)?)?, 0);
+        }
+        if let Some(smear) = &self.smear {
+            let keys = if k.1 == 0 { k.0 } else { part(1)? };
+            k = (smear.forward(&keys, place)?, 0);
         }
         if let (Some(table), Positions::Rotary { interleaved, .. }) = (place.rotary, self.positions)
         {
@@ -231,10 +309,15 @@ impl<B: Backend> Attention<B> {
                 step: pass.step,
                 interleaved,
             };
-            // Both at once: the heads of k follow those of q.
-            let both = qkv.band(0, 2 * width)?;
-            let turned = both.rotary(table, 2 * self.heads, turn)?;
-            (q, k) = ((turned.clone(), 0), (turned, width));
+            if self.smear.is_some() {
+                q = (qkv.band(0, width)?.rotary(table, self.heads, turn)?, 0);
+                k = (k.0.band(k.1, width)?.rotary(table, self.heads, turn)?, 0);
+            } else {
+                // Both at once: the heads of k follow those of q.
+                let both = qkv.band(0, 2 * width)?;
+                let turned = both.rotary(table, 2 * self.heads, turn)?;
+                (q, k) = ((turned.clone(), 0), (turned, width));
+            }
         }
         let alibi = match self.positions {
             Positions::Alibi { max_bias } => Some(max_bias),
@@ -254,7 +337,7 @@ impl<B: Backend> Attention<B> {
         );
         let mixed = match place.cached {
             None => attend(&q, &k, &v, &how)?,
-            Some((keys, values)) => {
+            Some(Kept { keys, values, .. }) => {
                 keys.write_rows(&k, pass.before)?;
                 values.write_rows(&v, pass.before)?;
                 attend(&q, &keys.band(0, width)?, &values.band(0, width)?, &how)?
@@ -269,7 +352,7 @@ struct Place<'a, B: Backend> {
     pass: &'a Pass<B>,
     /// `[context, dims]`: cosines, then sines.
     rotary: Option<&'a Tensor<B>>,
-    cached: Option<&'a (Tensor<B>, Tensor<B>)>,
+    cached: Option<&'a Kept<B>>,
 }
 
 /// One block.
@@ -413,10 +496,22 @@ impl<B: Backend> Lm<B> {
     /// # Errors
     /// Where the device fails.
     pub fn cache(&self, capacity: usize, padding: &[usize]) -> Result<Cache<B>> {
-        let shape = [padding.len(), capacity, self.config.width];
-        let zeros = vec![0.0; shape.iter().product()];
-        let empty = || Tensor::upload(&self.backend, &zeros, &shape);
-        let layers = self.blocks.iter().map(|_| Ok((empty()?, empty()?)));
+        let empty = |rows: usize| {
+            let shape = [padding.len(), rows, self.config.width];
+            let zeros = vec![0.0; shape.iter().product()];
+            Tensor::upload(&self.backend, &zeros, &shape)
+        };
+        let layers = self.blocks.iter().map(|_| {
+            Ok(Kept {
+                keys: empty(capacity)?,
+                values: empty(capacity)?,
+                raw: self
+                    .config
+                    .smeared_keys
+                    .then(|| empty(1 + capacity))
+                    .transpose()?,
+            })
+        });
         Ok(Cache {
             layers: layers.collect::<Result<_>>()?,
             len: 0,
@@ -438,9 +533,11 @@ impl<B: Backend> Lm<B> {
         let shape = [cache.batch, capacity - cache.capacity, self.config.width];
         let zeros = vec![0.0; shape.iter().product()];
         let more = Tensor::upload(&self.backend, &zeros, &shape)?;
-        for (keys, values) in &mut cache.layers {
-            *keys = Tensor::concat(keys, &more)?;
-            *values = Tensor::concat(values, &more)?;
+        for kept in &mut cache.layers {
+            let parts = [&mut kept.keys, &mut kept.values];
+            for part in parts.into_iter().chain(&mut kept.raw) {
+                *part = Tensor::concat(part, &more)?;
+            }
         }
         cache.capacity = capacity;
         Ok(())

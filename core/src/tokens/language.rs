@@ -57,6 +57,11 @@ impl TextTokenizer {
         text.map_err(|error| TokenError::Text(error.to_string()))
     }
 
+    /// How many tokens there are, added ones included.
+    pub fn size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
     /// The id of a token, if there is such a token.
     pub fn id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)

@@ -1,4 +1,5 @@
 mod data;
+mod world;
 
 use anyhow::Result;
 
@@ -13,12 +14,15 @@ pub struct Eval {
 enum Of {
     /// On cases of your own.
     Data(data::Data),
+    /// On the world of drawings.
+    World(world::World),
 }
 
 impl Eval {
     pub(super) fn run(self) -> Result<()> {
         match self.of {
             Of::Data(command) => command.run(),
+            Of::World(command) => command.run(),
         }
     }
 }

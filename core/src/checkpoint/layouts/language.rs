@@ -332,6 +332,7 @@ fn mpt(value: Value) -> Result<LmConfig> {
         },
         bias: false,
         tied: true,
+        smeared_keys: false,
     })
 }
 
@@ -402,6 +403,7 @@ fn gpt_neox(value: Value) -> Result<LmConfig> {
         },
         bias: true,
         tied: neox.tie_word_embeddings,
+        smeared_keys: false,
     })
 }
 
@@ -460,6 +462,7 @@ fn opt(value: Value) -> Result<LmConfig> {
         positions: Positions::Learned { offset: 2 },
         bias: true,
         tied: opt.tie_word_embeddings,
+        smeared_keys: false,
     })
 }
 
@@ -534,5 +537,6 @@ fn llama(value: Value) -> Result<LmConfig> {
         },
         bias: false,
         tied: llama.tie_word_embeddings,
+        smeared_keys: false,
     })
 }

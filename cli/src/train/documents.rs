@@ -1,0 +1,390 @@
+//! What the small language model and the Flamingo on it are shown: documents
+//! of pictures in turn with words, and the same with words for pictures.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use rand::{Rng as _, SeedableRng as _};
+use serde::{Deserialize, Serialize};
+
+use super::words::Words;
+use crate::world::{Pool, Rng, Sort, Subject, Trial, ask, described, told};
+
+/// What stands where a picture is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// The word by which kinds are told apart, and then the name at once.
+    Bare,
+    /// That word, and then the prompt.
+    Asked,
+    /// That word after the mark of a picture, and then the prompt.
+    Marked,
+    /// The caption, likewise.
+    Caption,
+    /// A description in varied words, likewise.
+    Described,
+    /// Colour and thing, laid over the marks: their words' vectors are added to
+    /// those of the marks, as the layers between will add what they see.
+    Laid,
+    /// The picture.
+    Picture,
+}
+
+/// What the answer to a token says of the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tag {
+    /// Nothing is counted.
+    None,
+    /// The first token of a name whose kind has been shown, and what stands for
+    /// the picture.
+    Name(Sort, Form),
+    /// A word of a caption.
+    Caption,
+    /// The first token of an answer.
+    Answer(Subject),
+}
+
+/// Tokens, each with the weight of its loss.
+#[derive(Clone, Debug, Default)]
+pub struct Document {
+    /// Token ids.
+    pub ids: Vec<u32>,
+    /// For each token how much it counts that it was foreseen.
+    pub weights: Vec<f32>,
+    /// For each token what is counted of it.
+    pub tags: Vec<Option<Tag>>,
+    /// Pictures of the pool, one for each mark.
+    pub pictures: Vec<usize>,
+    /// Words that are laid over tokens: the token's place, and the word's.
+    pub laid: Vec<(usize, u32)>,
+}
+
+/// How much the parts of a document count.
+const DESCRIPTION: f32 = 0.1;
+const QUESTION: f32 = 0.02;
+const END: f32 = 0.3;
+const NEW_NAME: f32 = 0.02;
+
+/// Puts documents together.
+pub struct Writer<'a> {
+    /// The tokenizer.
+    pub words: &'a Words,
+    /// The pictures.
+    pub pool: &'a Pool,
+}
+
+impl Writer<'_> {
+    fn begin(&self) -> Document {
+        Document {
+            ids: vec![self.words.start],
+            weights: vec![0.0],
+            tags: vec![None],
+            pictures: Vec::new(),
+            laid: Vec::new(),
+        }
+    }
+
+    fn add(&self, document: &mut Document, text: &str, weight: f32, tag: Tag) -> Result<()> {
+        for (i, id) in self.words.encode(text)?.into_iter().enumerate() {
+            document.ids.push(id);
+            document.weights.push(weight);
+            let counted = match tag {
+                Tag::None => false,
+                Tag::Caption => true,
+                Tag::Name(..) | Tag::Answer(_) => i == 0,
+            };
+            document.tags.push(counted.then_some(tag));
+        }
+        Ok(())
+    }
+
+    fn mark(&self, document: &mut Document) {
+        document.ids.push(self.words.image);
+        document.weights.push(0.0);
+        document.tags.push(None);
+    }
+
+    fn end(&self, document: &mut Document) {
+        document.ids.push(self.words.end_of_chunk);
+        document.weights.push(END);
+        document.tags.push(None);
+    }
+
+    /// Lays colour and thing over the token that came last.
+    fn lay(&self, document: &mut Document, picture: usize) -> Result<()> {
+        let item = &self.pool.scene(picture).items[0];
+        for word in [item.colour.name(), item.thing.name()] {
+            let last = document.ids.len() - 1;
+            let id = self.words.encode(word)?;
+            document.laid.extend(id.first().map(|&id| (last, id)));
+        }
+        Ok(())
+    }
+
+    /// What stands where the picture is; `key` says by what kinds differ.
+    fn show(
+        &self,
+        document: &mut Document,
+        picture: usize,
+        (form, key): (Form, Option<Sort>),
+        rng: &mut Rng,
+    ) -> Result<()> {
+        let scene = self.pool.scene(picture);
+        let item = &scene.items[0];
+        if form > Form::Asked {
+            self.mark(document);
+        }
+        let text = match (form, key) {
+            (Form::Picture, _) => {
+                document.pictures.push(picture);
+                return Ok(());
+            }
+            (Form::Laid, _) => {
+                self.lay(document, picture)?;
+                return Ok(());
+            }
+            (Form::Described, _) => described(scene, rng),
+            (Form::Caption, _) | (_, None) => told(scene),
+            (_, Some(Sort::Thing)) => item.thing.name().to_owned(),
+            (_, Some(Sort::Colour)) => item.colour.name().to_owned(),
+            (_, Some(Sort::ThingAndColour)) => {
+                format!("{} {}", item.colour.name(), item.thing.name())
+            }
+        };
+        self.add(document, &text, DESCRIPTION, Tag::None)
+    }
+
+    /// Pictures and the names of their kinds, the last picture's too.
+    ///
+    /// # Errors
+    /// Where the tokenizer fails.
+    pub fn named(
+        &self,
+        trial: &Trial,
+        form: impl Fn(&mut Rng) -> Form,
+        rng: &mut Rng,
+    ) -> Result<Document> {
+        let mut document = self.begin();
+        let mut shown = vec![false; trial.names.len()];
+        for &(picture, kind) in &trial.pictures {
+            let form = form(rng);
+            self.show(&mut document, picture, (form, Some(trial.sort)), rng)?;
+            if form != Form::Bare {
+                self.add(&mut document, "Output:", 0.0, Tag::None)?;
+            }
+            if form == Form::Laid {
+                self.lay(&mut document, picture)?;
+            }
+            let (weight, tag) = if shown[kind] {
+                (1.0, Tag::Name(trial.sort, form))
+            } else {
+                (NEW_NAME, Tag::None)
+            };
+            self.add(&mut document, &trial.names[kind], weight, tag)?;
+            self.end(&mut document);
+            shown[kind] = true;
+        }
+        Ok(document)
+    }
+
+    /// Pictures and the names of their kinds, up to where the last is asked.
+    ///
+    /// # Errors
+    /// Where the tokenizer fails.
+    pub fn asked(&self, trial: &Trial, form: Form, rng: &mut Rng) -> Result<Document> {
+        let mut document = self.begin();
+        let last = trial.pictures.len() - 1;
+        for (i, &(picture, kind)) in trial.pictures.iter().enumerate() {
+            self.show(&mut document, picture, (form, Some(trial.sort)), rng)?;
+            self.add(&mut document, "Output:", 0.0, Tag::None)?;
+            if form == Form::Laid {
+                self.lay(&mut document, picture)?;
+            }
+            if i < last {
+                self.add(&mut document, &trial.names[kind], 1.0, Tag::None)?;
+                self.end(&mut document);
+            }
+        }
+        Ok(document)
+    }
+
+    /// A picture, up to where its caption or the answer to the question begins.
+    ///
+    /// # Errors
+    /// Where the tokenizer fails.
+    pub fn question(&self, picture: usize, question: Option<&str>) -> Result<Document> {
+        let mut document = self.begin();
+        self.mark(&mut document);
+        document.pictures.push(picture);
+        match question {
+            None => self.add(&mut document, "Output:", 0.0, Tag::None)?,
+            Some(question) => {
+                self.add(&mut document, "Question:", 0.0, Tag::None)?;
+                self.add(&mut document, question, 0.0, Tag::None)?;
+                self.add(&mut document, "Short answer:", 0.0, Tag::None)?;
+            }
+        }
+        Ok(document)
+    }
+
+    /// So many pictures with captions, or with questions and their answers.
+    ///
+    /// # Errors
+    /// Where the tokenizer fails.
+    pub fn told(&self, pictures: usize, form: Form, rng: &mut Rng) -> Result<Document> {
+        let mut document = self.begin();
+        for _ in 0..pictures {
+            let subject = match rng.random_range(0..20) {
+                0..5 => None,
+                5..7 => Some(Subject::Colour),
+                7..9 => Some(Subject::Thing),
+                9 => Some(Subject::Size),
+                10..12 => Some(Subject::Count),
+                12..15 => Some(Subject::Relation),
+                _ => Some(Subject::YesNo),
+            };
+            let picture = match subject {
+                None => self.pool.any(rng),
+                Some(subject) => self.pool.asked_of(subject, rng),
+            };
+            let scene = self.pool.scene(picture);
+            let asked = subject.and_then(|subject| Some((subject, ask(scene, subject, rng)?)));
+            self.show(&mut document, picture, (form, None), rng)?;
+            match asked {
+                None => {
+                    self.add(&mut document, "Output:", 0.0, Tag::None)?;
+                    self.add(&mut document, &told(scene), 1.0, Tag::Caption)?;
+                }
+                Some((subject, asked)) => {
+                    self.add(&mut document, "Question:", 0.0, Tag::None)?;
+                    self.add(&mut document, &asked.question, QUESTION, Tag::None)?;
+                    self.add(&mut document, "Short answer:", 0.0, Tag::None)?;
+                    self.add(&mut document, &asked.answer, 1.0, Tag::Answer(subject))?;
+                }
+            }
+            self.end(&mut document);
+        }
+        Ok(document)
+    }
+}
+
+/// What a batch is made of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Pictures and the made-up names of their kinds.
+    Named,
+    /// Captions, questions and answers.
+    Told,
+}
+
+/// A set of documents that a step takes a batch of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Dataset {
+    /// What they are.
+    pub kind: Kind,
+    /// What stands for pictures, and how often.
+    pub forms: Vec<(Form, f32)>,
+    /// How often each picture of a document has a form of its own.
+    pub mixed: f64,
+    /// What kinds are told apart by, and how often.
+    pub sorts: Vec<(Sort, f32)>,
+    /// Pictures of a document, and how often so many.
+    pub pictures: Vec<(usize, f32)>,
+    /// Pictures of a batch.
+    pub batch: usize,
+    /// λ of the paper: what its loss counts (§2.4).
+    pub weight: f32,
+}
+
+fn choose<T: Copy>(of: &[(T, f32)], rng: &mut Rng) -> T {
+    let all: f32 = of.iter().map(|(_, share)| share).sum();
+    let mut at = rng.random_range(0.0..all);
+    for &(choice, share) in of {
+        if at < share {
+            return choice;
+        }
+        at -= share;
+    }
+    of[of.len() - 1].0
+}
+
+impl Dataset {
+    /// The batch of a step, decided by the seed.
+    ///
+    /// # Errors
+    /// Where the tokenizer fails.
+    pub fn batch(&self, writer: &Writer<'_>, seed: u64) -> Result<(Form, Vec<Document>)> {
+        let mut rng = Rng::seed_from_u64(seed);
+        let rng = &mut rng;
+        let form = choose(&self.forms, rng);
+        let pictures = choose(&self.pictures, rng);
+        let documents = (self.batch / pictures).max(1);
+        let documents = (0..documents).map(|_| match self.kind {
+            Kind::Told => writer.told(pictures, form, rng),
+            Kind::Named => {
+                let sort = choose(&self.sorts, rng);
+                let most = (pictures / 2).clamp(2, 8);
+                let ways = match rng.random_range(0..10) {
+                    0..3 => 2,
+                    3..5 => 3,
+                    5..8 => 4,
+                    8 => 5,
+                    _ => 8,
+                };
+                let sizes = (ways.min(most), pictures);
+                let trial = writer.pool.trial(sort, sizes, false, rng);
+                let mixed = rng.random_bool(self.mixed);
+                let own = |rng: &mut Rng| {
+                    if mixed {
+                        choose(&self.forms, rng)
+                    } else {
+                        form
+                    }
+                };
+                writer.named(&trial, own, rng)
+            }
+        });
+        Ok((form, documents.collect::<Result<_>>()?))
+    }
+}
+
+/// Right answers and all answers, by what was asked.
+#[derive(Clone, Debug, Default)]
+pub struct Tally(BTreeMap<(Tag, Form), (usize, usize)>);
+
+impl Tally {
+    /// Counts an answer.
+    pub fn count(&mut self, form: Form, tag: Tag, right: bool) {
+        let form = match tag {
+            Tag::Name(_, own) => own,
+            _ => form,
+        };
+        let (hits, all) = self.0.entry((tag, form)).or_default();
+        *hits += usize::from(right);
+        *all += 1;
+    }
+
+    /// Shares of right answers, in words.
+    pub fn words(&self) -> String {
+        let parts = self.0.iter().map(|(&(tag, form), (hits, all))| {
+            let what = match tag {
+                Tag::None => "",
+                Tag::Name(Sort::ThingAndColour, _) => "both",
+                Tag::Name(Sort::Thing, _) => "thing",
+                Tag::Name(Sort::Colour, _) => "colour",
+                Tag::Caption => "caption",
+                Tag::Answer(Subject::Colour) => "q.colour",
+                Tag::Answer(Subject::Thing) => "q.thing",
+                Tag::Answer(Subject::Size) => "q.size",
+                Tag::Answer(Subject::Count) => "q.count",
+                Tag::Answer(Subject::Relation) => "q.relation",
+                Tag::Answer(Subject::YesNo) => "q.yes",
+            };
+            let share = 100.0 * *hits as f64 / (*all).max(1) as f64;
+            format!("{form:?}.{what} {share:.0} ({all})")
+        });
+        parts.collect::<Vec<_>>().join(" ")
+    }
+}

@@ -1,0 +1,433 @@
+//! What a Flamingo of the world can do, on combinations and words that training
+//! never showed: naming by examples, captions, questions.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use anyhow::{Context, Result};
+use plume_core::prompts::rices;
+use rand::SeedableRng as _;
+use serde::Serialize;
+
+use super::documents::{Form, Writer};
+use super::learner::{Gallery, Learner, best};
+use crate::world::{Pool, Rng, Sort, Subject, Trial, told};
+
+/// Right answers among trials.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Count {
+    /// Right answers.
+    pub right: usize,
+    /// All.
+    pub trials: usize,
+}
+
+impl Count {
+    fn add(&mut self, right: bool) {
+        self.right += usize::from(right);
+        self.trials += 1;
+    }
+
+    /// The share of right answers.
+    pub fn share(&self) -> f64 {
+        self.right as f64 / self.trials.max(1) as f64
+    }
+
+    /// The interval that holds the true share with 95 % (Wilson 1927).
+    pub fn interval(&self) -> (f64, f64) {
+        let (n, p, z) = (self.trials.max(1) as f64, self.share(), 1.96);
+        let middle = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
+        let half = z / (1.0 + z * z / n) * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
+        ((middle - half).max(0.0), (middle + half).min(1.0))
+    }
+
+    /// `93.5 (91–95)`, in percent.
+    fn words(&self) -> String {
+        let (low, high) = self.interval();
+        format!(
+            "{:.1} ({:.0}–{:.0})",
+            100.0 * self.share(),
+            100.0 * low,
+            100.0 * high
+        )
+    }
+}
+
+/// How shots are chosen from the pictures there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Choice {
+    /// By chance, each kind as often.
+    Random,
+    /// Those that are most like the query, the most similar last.
+    Rices,
+}
+
+/// Naming by examples.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Named {
+    /// How shots are chosen.
+    pub choice: Choice,
+    /// What kinds are told apart by.
+    pub sort: Sort,
+    /// Kinds.
+    pub ways: usize,
+    /// Examples, of all kinds together.
+    pub shots: usize,
+    /// Of the names of the kinds, the right one is the likeliest.
+    pub chosen: Count,
+    /// Of all words, the right one is the likeliest.
+    pub said: Count,
+}
+
+/// Captions of one kind of picture.
+#[derive(Clone, Debug, Serialize)]
+pub struct Captions {
+    /// What the pictures show.
+    pub of: &'static str,
+    /// Every word is right.
+    pub exact: Count,
+}
+
+/// Questions of one subject.
+#[derive(Clone, Debug, Serialize)]
+pub struct Answers {
+    /// What is asked about.
+    pub subject: Subject,
+    /// The answer is right.
+    pub right: Count,
+}
+
+/// Everything that is measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Naming by examples.
+    pub named: Vec<Named>,
+    /// Captions without an example.
+    pub captions: Vec<Captions>,
+    /// Questions without an example.
+    pub answers: Vec<Answers>,
+}
+
+const BATCH: usize = 20;
+
+/// The share of trials in which the right name is the likeliest of those
+/// shown.
+pub(super) fn named(
+    learner: &Learner,
+    gallery: &Gallery,
+    (sort, ways, shots): (Sort, usize, usize),
+    form: Form,
+    trials: usize,
+) -> Result<Count> {
+    let mut rng = Rng::seed_from_u64(99);
+    let drawn = (0..trials).map(|_| gallery.pool.trial(sort, (ways, shots + 1), true, &mut rng));
+    let drawn: Vec<Trial> = drawn.collect();
+    Ok(judged(learner, gallery, &drawn, form)?.0)
+}
+
+/// How often the right name is the likeliest of the names, and of all words.
+fn judged(
+    learner: &Learner,
+    gallery: &Gallery,
+    trials: &[Trial],
+    form: Form,
+) -> Result<(Count, Count)> {
+    let mut rng = Rng::seed_from_u64(98);
+    let writer = Writer {
+        words: &learner.words,
+        pool: &gallery.pool,
+    };
+    let (mut chosen, mut said) = (Count::default(), Count::default());
+    for batch in trials.chunks(BATCH) {
+        let documents = batch
+            .iter()
+            .map(|trial| writer.asked(trial, form, &mut rng));
+        let documents = documents.collect::<Result<Vec<_>>>()?;
+        for (logits, trial) in learner.next(&documents, gallery)?.iter().zip(batch) {
+            // Names differ in their first token.
+            let firsts = trial.names.iter().map(|name| {
+                let ids = learner.words.encode(name)?;
+                let first = ids.first().context("a name without tokens")?;
+                Ok(*first as usize)
+            });
+            let firsts: Vec<usize> = firsts.collect::<Result<_>>()?;
+            let truth = trial.pictures.last().map(|&(_, kind)| firsts[kind]);
+            chosen.add(Some(best(logits, firsts)) == truth);
+            said.add(Some(best(logits, 0..logits.len())) == truth);
+        }
+    }
+    Ok((chosen, said))
+}
+
+/// The same query with shots that are most like it, of a support that has each
+/// kind as often.
+fn similar(trial: Trial, shots: usize, likeness: &dyn Fn(usize) -> Vec<f32>) -> Trial {
+    let (query, support) = match trial.pictures.split_last() {
+        Some((query, support)) => (*query, support.to_vec()),
+        None => return trial,
+    };
+    let embeddings: Vec<Vec<f32>> = support.iter().map(|&(i, _)| likeness(i)).collect();
+    let chosen = rices(&likeness(query.0), &embeddings, shots);
+    let mut pictures: Vec<(usize, usize)> = chosen.into_iter().map(|i| support[i]).collect();
+    pictures.push(query);
+    Trial { pictures, ..trial }
+}
+
+/// Pictures that RICES chooses from.
+const SUPPORT: usize = 64;
+
+/// Measures everything on so many trials of each kind. `likeness` gives the
+/// embedding, of length one, of a picture of the pool; without it shots are
+/// chosen by chance alone.
+///
+/// # Errors
+/// Where the model cannot be run.
+pub fn report(
+    learner: &Learner,
+    gallery: &Gallery,
+    trials: usize,
+    likeness: Option<&dyn Fn(usize) -> Vec<f32>>,
+) -> Result<Report> {
+    let mut all = Vec::new();
+    let mut rng = Rng::seed_from_u64(97);
+    for (choice, ways) in [
+        (Choice::Random, 2),
+        (Choice::Random, 4),
+        (Choice::Random, 8),
+        (Choice::Rices, 4),
+    ] {
+        for sort in Sort::ALL {
+            for shots in [0, 1, 2, 4, 8, 16, 32] {
+                if choice == Choice::Rices && (likeness.is_none() || shots == 0) {
+                    continue;
+                }
+                let draw = |rng: &mut Rng| match (choice, likeness) {
+                    (Choice::Rices, Some(likeness)) => {
+                        let trial = gallery.pool.trial(sort, (ways, SUPPORT + 1), true, rng);
+                        similar(trial, shots, likeness)
+                    }
+                    _ => gallery.pool.trial(sort, (ways, shots + 1), true, rng),
+                };
+                let drawn: Vec<Trial> = (0..trials).map(|_| draw(&mut rng)).collect();
+                let (chosen, said) = judged(learner, gallery, &drawn, Form::Picture)?;
+                all.push(Named {
+                    choice,
+                    sort,
+                    ways,
+                    shots,
+                    chosen,
+                    said,
+                });
+            }
+        }
+    }
+    Ok(Report {
+        named: all,
+        captions: captions(learner, gallery, trials, &mut rng)?,
+        answers: answers(learner, gallery, trials, &mut rng)?,
+    })
+}
+
+fn captions(
+    learner: &Learner,
+    gallery: &Gallery,
+    trials: usize,
+    rng: &mut Rng,
+) -> Result<Vec<Captions>> {
+    type Draw = fn(&Pool, &mut Rng) -> usize;
+    let kinds: [(&'static str, Draw); 3] = [
+        ("one thing", |pool, rng| pool.single(rng)),
+        ("two things and how they lie", |pool, rng| pool.pair(rng)),
+        ("two to four of a kind", |pool, rng| pool.several(rng)),
+    ];
+    let writer = Writer {
+        words: &learner.words,
+        pool: &gallery.pool,
+    };
+    let mut all = Vec::new();
+    for (of, draw) in kinds {
+        let mut exact = Count::default();
+        let pictures: Vec<usize> = (0..trials).map(|_| draw(&gallery.pool, rng)).collect();
+        for batch in pictures.chunks(BATCH) {
+            let documents = batch.iter().map(|&picture| writer.question(picture, None));
+            let documents = documents.collect::<Result<Vec<_>>>()?;
+            for (written, &picture) in learner.write(&documents, gallery)?.iter().zip(batch) {
+                exact.add(*written == told(gallery.pool.scene(picture)));
+            }
+        }
+        all.push(Captions { of, exact });
+    }
+    Ok(all)
+}
+
+fn answers(
+    learner: &Learner,
+    gallery: &Gallery,
+    trials: usize,
+    rng: &mut Rng,
+) -> Result<Vec<Answers>> {
+    let writer = Writer {
+        words: &learner.words,
+        pool: &gallery.pool,
+    };
+    let mut all = Vec::new();
+    for subject in Subject::ALL {
+        let mut asked = Vec::new();
+        while asked.len() < trials {
+            let picture = gallery.pool.asked_of(subject, rng);
+            let question = crate::world::ask(gallery.pool.scene(picture), subject, rng);
+            asked.extend(question.map(|question| (picture, question)));
+        }
+        let mut right = Count::default();
+        for batch in asked.chunks(BATCH) {
+            let documents = batch
+                .iter()
+                .map(|(picture, asked)| writer.question(*picture, Some(&asked.question)));
+            let documents = documents.collect::<Result<Vec<_>>>()?;
+            for (written, (_, asked)) in learner.write(&documents, gallery)?.iter().zip(batch) {
+                right.add(*written == asked.answer);
+            }
+        }
+        all.push(Answers { subject, right });
+    }
+    Ok(all)
+}
+
+impl Report {
+    /// The tables.
+    pub fn markdown(&self) -> String {
+        let mut text = String::new();
+        let mut rows: BTreeMap<(&str, usize, Sort), Vec<(usize, Count)>> = BTreeMap::new();
+        for cell in &self.named {
+            let choice = match cell.choice {
+                Choice::Random => "by chance",
+                Choice::Rices => "by RICES",
+            };
+            rows.entry((choice, cell.ways, cell.sort))
+                .or_default()
+                .push((cell.shots, cell.chosen));
+        }
+        text.push_str("| kinds differ by | kinds | shots chosen | 0 | 1 | 2 | 4 | 8 | 16 | 32 |\n");
+        text.push_str("|---|---|---|---|---|---|---|---|---|---|\n");
+        for ((choice, ways, sort), cells) in &rows {
+            let at = |shots| {
+                let cell = cells.iter().find(|(s, _)| *s == shots);
+                cell.map_or("–".to_owned(), |(_, count)| count.words())
+            };
+            let cells: Vec<String> = [0, 1, 2, 4, 8, 16, 32].map(at).to_vec();
+            let _ = writeln!(
+                text,
+                "| {} | {ways} | {choice} | {} |",
+                sort.words(),
+                cells.join(" | ")
+            );
+        }
+        text.push_str("\n| without an example | right |\n|---|---|\n");
+        for captions in &self.captions {
+            let _ = writeln!(
+                text,
+                "| caption, {}, every word | {} |",
+                captions.of,
+                captions.exact.words()
+            );
+        }
+        for answers in &self.answers {
+            let subject = match answers.subject {
+                Subject::Colour => "colour",
+                Subject::Thing => "thing",
+                Subject::Size => "size",
+                Subject::Count => "count",
+                Subject::Relation => "relation, of four",
+                Subject::YesNo => "yes or no",
+            };
+            let _ = writeln!(text, "| question, {subject} | {} |", answers.right.words());
+        }
+        text
+    }
+}
+
+/// The shares of right names against the number of examples, as SVG: four
+/// kinds, shots by chance.
+pub fn curve(report: &Report) -> String {
+    const SHOTS: [usize; 7] = [0, 1, 2, 4, 8, 16, 32];
+    let (width, height, margin) = (640.0, 340.0, 44.0);
+    let x = |shots: usize| {
+        let at = SHOTS.iter().position(|&s| s == shots).unwrap_or(0);
+        margin + (width - 2.0 * margin) * at as f64 / 6.0
+    };
+    let y = |share: f64| height - margin - (height - 2.0 * margin) * share;
+    let mut body = String::new();
+    let colours = ["#247", "#a33", "#383"];
+    for (i, (sort, colour)) in Sort::ALL.into_iter().zip(colours).enumerate() {
+        let cells = report
+            .named
+            .iter()
+            .filter(|cell| (cell.sort, cell.ways, cell.choice) == (sort, 4, Choice::Random));
+        let mut points = Vec::new();
+        for cell in cells {
+            let (low, high) = cell.chosen.interval();
+            let (at, share) = (x(cell.shots), cell.chosen.share());
+            points.push(format!("{at:.1},{:.1}", y(share)));
+            let _ = writeln!(
+                body,
+                "<path d=\"M{at:.1} {:.1}V{:.1}\" stroke=\"{colour}\"/>\
+                 <circle cx=\"{at:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{colour}\"/>",
+                y(low),
+                y(high),
+                y(share)
+            );
+        }
+        let _ = writeln!(
+            body,
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\
+             <text x=\"{}\" y=\"{}\" fill=\"{colour}\">kinds by {}</text>",
+            points.join(" "),
+            width - 190.0,
+            height - margin - 52.0 + 16.0 * i as f64,
+            sort.words()
+        );
+    }
+    for shots in SHOTS {
+        let _ = writeln!(
+            body,
+            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{shots}</text>",
+            x(shots),
+            height - margin + 18.0
+        );
+    }
+    let chance = y(0.25);
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
+         font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"{width}\" height=\"{height}\" fill=\"#fff\"/>\n\
+         <path d=\"M{margin} {margin}V{bottom}H{right}\" fill=\"none\" stroke=\"#888\"/>\n\
+         <path d=\"M{margin} {chance}H{right}\" stroke=\"#888\" stroke-dasharray=\"4 4\"/>\n\
+         <text x=\"6\" y=\"{margin}\">100 %</text><text x=\"6\" y=\"{chance}\">25 %</text>\n\
+         <text x=\"{middle}\" y=\"{low}\" text-anchor=\"middle\">examples of four kinds</text>\n\
+         <text x=\"{margin}\" y=\"24\">right names</text>\n{body}</svg>\n",
+        bottom = height - margin,
+        right = width - margin,
+        middle = width / 2.0,
+        low = height - 8.0,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Count;
+
+    /// As `statsmodels.stats.proportion.proportion_confint` has it, method
+    /// "wilson".
+    #[test]
+    fn intervals_are_wilsons() {
+        let near = |count: Count, low: f64, high: f64| {
+            let (a, b) = count.interval();
+            assert!((a - low).abs() < 1e-4 && (b - high).abs() < 1e-4, "{a} {b}");
+        };
+        let count = |right, trials| Count { right, trials };
+        near(count(45, 50), 0.7864, 0.9565);
+        near(count(100, 100), 0.9630, 1.0);
+        near(count(0, 20), 0.0, 0.1611);
+    }
+}
