@@ -70,6 +70,9 @@ pub enum Error {
         /// Pictures that were given.
         pictures: usize,
     },
+    /// A picture that a prompt shows and the model has not been shown.
+    #[error("the prompt shows the picture `{0}`, which has not been looked at: show it first")]
+    Unseen(String),
     /// A picture for a language model.
     #[error("this is a language model, which does not see pictures: take a Flamingo")]
     Blind,

@@ -72,7 +72,8 @@ pub enum Wish {
         /// Who it is.
         id: PictureId,
     },
-    /// Say what a prompt becomes, without running it.
+    /// Say what a prompt becomes, without running it. Of several that wait only
+    /// the last is answered.
     Plan {
         /// Told back with the answer.
         request: RequestId,
@@ -126,6 +127,9 @@ pub enum Wish {
         prompt: Vec<Piece>,
         /// What was written after it.
         answer: String,
+        /// In which of the gated layers ([`Writer::gates`]), by their places;
+        /// none is all. Each counts as far as its gate is open.
+        layers: Vec<usize>,
     },
 }
 
@@ -228,6 +232,10 @@ pub struct Seen {
     pub columns: usize,
     /// Rows of a frame.
     pub rows: usize,
+    /// The part of the picture that the cells are of, as parts of its sides:
+    /// left, top, width and height. The model sees no more of it; where a margin
+    /// was added, they reach beyond it.
+    pub area: [f32; 4],
 }
 
 /// Where a word of an answer looked.

@@ -4,10 +4,13 @@
 use std::cell::Cell;
 
 use plume_core::Error;
-use plume_core::checkpoint::{Bytes, Checkpoint, Companions, Layout, clip_config};
+use plume_core::checkpoint::{
+    Bytes, Checkpoint, Companions, Layout, Weights, clip_config, flamingo_config, lm_config,
+};
 use plume_core::config::ClipConfig;
 use plume_core::image::Preprocess;
 use plume_core::tasks::verify::Published;
+use plume_core::tasks::writer::WriterConfig;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Blob, File, FileReaderSync, Response};
@@ -23,13 +26,22 @@ pub(super) struct InBrowser {
     /// Bytes read so far, told to the page now and then.
     done: Cell<f64>,
     told: Cell<f64>,
+    tell: Tell,
+}
+
+/// Tells the page how many bytes of how many have been read.
+pub(super) type Tell = fn(f64, f64);
+
+/// To the page that classifies.
+pub(super) fn loading(done: f64, total: f64) {
+    post(&Event::Loading { done, total });
 }
 
 /// Part of the file after which progress is told.
 const STEP: f64 = 0.02;
 
 impl InBrowser {
-    pub(super) fn new(blob: Blob) -> Result<Self> {
+    pub(super) fn new(blob: Blob, tell: Tell) -> Result<Self> {
         let reader = FileReaderSync::new();
         let reader = reader.map_err(|_| "this browser does not read files in ranges")?;
         Ok(Self {
@@ -37,6 +49,7 @@ impl InBrowser {
             reader,
             done: Cell::new(0.0),
             told: Cell::new(0.0),
+            tell,
         })
     }
 
@@ -45,7 +58,7 @@ impl InBrowser {
         self.done.set(done);
         if done - self.told.get() > total * STEP {
             self.told.set(done);
-            post(&Event::Loading { done, total });
+            (self.tell)(done, total);
         }
     }
 }
@@ -91,6 +104,60 @@ const WEIGHTS: &[&str] = &["open_clip_model.safetensors", "model.safetensors"];
 fn is_weights(name: &str) -> bool {
     name.ends_with(".safetensors") || name.ends_with(".gguf")
 }
+
+/// Whether a configuration is that of a Flamingo or a language model.
+fn writes(config: &str) -> bool {
+    matches!(flamingo_config(config), Ok(Some(_))) || lm_config(config).is_ok()
+}
+
+fn not_a_clip() -> Error {
+    Error::Config(
+        "these are the files of a model that writes, not of one that classifies pictures: load \
+         it in the chat"
+            .into(),
+    )
+}
+
+/// The sizes that a packed file says.
+fn packed_clip(config: &str) -> Result<ClipConfig, Error> {
+    if writes(config) {
+        return Err(not_a_clip());
+    }
+    clip_config(config)
+}
+
+/// A model that is served with the page.
+pub(super) struct Served {
+    /// For a person.
+    name: &'static str,
+    folder: &'static str,
+    files: &'static [&'static str],
+}
+
+/// The one that classifies.
+pub(super) const CLIP: Served = Served {
+    name: "Plume's drawings",
+    folder: "clip",
+    files: &[
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "preprocessor_config.json",
+        "golden.json",
+    ],
+};
+
+/// The one that writes.
+pub(super) const FLAMINGO: Served = Served {
+    name: "Plume's drawings, in words",
+    folder: "flamingo",
+    files: &[
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "preprocessor_config.json",
+    ],
+};
 
 /// The files of a model.
 pub(super) struct ModelFiles {
@@ -188,6 +255,40 @@ impl ModelFiles {
         })
     }
 
+    /// Bytes of the weights.
+    pub(super) fn bytes(&self) -> f64 {
+        self.weights.iter().map(|(_, file)| file.len() as f64).sum()
+    }
+
+    /// Reads the headers of a model that writes.
+    ///
+    /// # Errors
+    /// Where a file is damaged or of another architecture.
+    pub(super) fn writer(self) -> Result<(WriterConfig, Checkpoint), Error> {
+        let mut files = self.weights;
+        let weights = match &self.index {
+            Some(index) => Weights::open_shards(index, files)?,
+            None => Weights::open(files.remove(0).1)?,
+        };
+        let packed = weights.packed().map(|packed| packed.config.to_string());
+        let (texts, tokenizer) = (&self.companions, self.tokenizer.as_deref());
+        let config =
+            WriterConfig::of(&weights, texts, tokenizer).map_err(|error| {
+                let json = [&packed, &texts.config, &texts.open_clip_config];
+                let json = json.into_iter().flatten();
+                match json.map(|json| clip_config(json)).any(|config| config.is_ok()) {
+                true => Error::Config(
+                    "these are the files of a CLIP, which classifies pictures and does not write: \
+                     load it where pictures are classified"
+                        .into(),
+                ),
+                false => error,
+            }
+            })?;
+        let layout = config.layout;
+        Ok((config, weights.under(layout)))
+    }
+
     /// Reads the headers.
     ///
     /// # Errors
@@ -195,6 +296,11 @@ impl ModelFiles {
     pub(super) fn open(self) -> Result<Opened, Error> {
         let mut weights = self.weights;
         let companions = self.companions;
+        if let Some(config) = &companions.config
+            && writes(config)
+        {
+            return Err(not_a_clip());
+        }
         let opened = match &self.index {
             Some(index) => Checkpoint::open_shards(index, weights),
             None => Checkpoint::open(weights.remove(0).1),
@@ -207,7 +313,7 @@ impl ModelFiles {
         let layout = checkpoint.layout();
         let (config, tokenizer) = match checkpoint.packed() {
             Some(packed) => (
-                clip_config(&packed.config.to_string())?,
+                packed_clip(&packed.config.to_string())?,
                 packed.tokenizer.clone(),
             ),
             None => (companions.config(layout)?, self.tokenizer),
@@ -235,12 +341,16 @@ impl ModelFiles {
     ///
     /// # Errors
     /// Says which file is missing or cannot be read.
-    pub(super) async fn of_blobs(name: String, files: Vec<(String, Blob)>) -> Result<Self> {
+    pub(super) async fn of_blobs(
+        name: String,
+        files: Vec<(String, Blob)>,
+        tell: Tell,
+    ) -> Result<Self> {
         let mut texts = Vec::new();
         let mut weights: Vec<(String, Box<dyn Bytes>)> = Vec::new();
         for (file, blob) in files {
             if is_weights(&file) {
-                weights.push((file, Box::new(InBrowser::new(blob)?)));
+                weights.push((file, Box::new(InBrowser::new(blob, tell)?)));
             } else if file.ends_with(".json") {
                 texts.push((file, text(&blob).await?));
             }
@@ -252,7 +362,7 @@ impl ModelFiles {
     ///
     /// # Errors
     /// Says which file is missing.
-    pub(super) async fn own(files: &JsValue) -> Result<Self> {
+    pub(super) async fn own(files: &JsValue, tell: Tell) -> Result<Self> {
         let files: Vec<File> = js_sys::Array::from(files)
             .iter()
             .map(JsCast::unchecked_into)
@@ -260,26 +370,19 @@ impl ModelFiles {
         let weights = files.iter().find(|file| is_weights(&file.name()));
         let name = own_name(weights.ok_or("no .safetensors or .gguf file was given")?);
         let files = files.into_iter().map(|file| (file.name(), file.into()));
-        Self::of_blobs(name, files.collect()).await
+        Self::of_blobs(name, files.collect(), tell).await
     }
 
-    /// The one that is served with the page.
+    /// One that is served with the page.
     ///
     /// # Errors
     /// Where it cannot be fetched.
-    pub(super) async fn demo() -> Result<Self> {
-        let names = [
-            "model.safetensors",
-            "config.json",
-            "tokenizer.json",
-            "preprocessor_config.json",
-            "golden.json",
-        ];
+    pub(super) async fn served(served: &Served, tell: Tell) -> Result<Self> {
         let mut files = Vec::new();
-        for name in names {
+        for name in served.files {
             let failed =
                 || format!("the demo model's {name} could not be fetched: load the page again");
-            let url = format!("./demo/clip/{name}");
+            let url = format!("./demo/{}/{name}", served.folder);
             let response = JsFuture::from(scope().fetch_with_str(&url)).await;
             let response: Response = response.map_err(|_| failed())?.unchecked_into();
             if !response.ok() {
@@ -287,9 +390,9 @@ impl ModelFiles {
             }
             let blob = response.blob().map_err(|_| failed())?;
             let blob = JsFuture::from(blob).await.map_err(|_| failed())?;
-            files.push((name.to_owned(), blob.unchecked_into::<Blob>()));
+            files.push(((*name).to_owned(), blob.unchecked_into::<Blob>()));
         }
-        let model = Self::of_blobs("Plume's drawings".to_owned(), files).await?;
+        let model = Self::of_blobs(served.name.to_owned(), files, tell).await?;
         Ok(Self {
             demo: true,
             ..model

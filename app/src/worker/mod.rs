@@ -3,6 +3,7 @@
 mod chat;
 mod check;
 mod decode;
+mod device;
 mod files;
 mod kind;
 mod library;
@@ -20,7 +21,7 @@ use web_sys::{Blob, DedicatedWorkerGlobalScope, MessageEvent};
 use crate::protocol::{
     Checked, Command, Device, Event, Loaded, PictureId, Scores, Timings, Which, pack, unpack,
 };
-use files::ModelFiles;
+use files::{CLIP, ModelFiles, Served, Tell, loading};
 use library::Library;
 use session::Session;
 
@@ -35,6 +36,7 @@ struct Worker {
     templates: Vec<String>,
     /// Embedding and timings of each picture so far.
     pictures: HashMap<PictureId, (Vec<f32>, Timings)>,
+    chat: chat::State,
 }
 
 type Shared = Rc<RefCell<Worker>>;
@@ -106,6 +108,7 @@ fn receive(shared: &Shared, command: Command, payload: JsValue) {
                 .retain(|(waiting, _)| std::mem::discriminant(waiting) != kind);
             worker.inbox.push_back((command, payload));
         }
+        Command::Chat(wish) => chat::receive(&mut worker, wish, payload),
         // Downloads run beside what is computed.
         Command::Library { hub, keep } => return worker.library.open(hub, keep),
         Command::Add { address } => return worker.library.add(&address),
@@ -152,7 +155,7 @@ async fn work(shared: Shared) {
             Command::Forget { id } => {
                 shared.borrow_mut().pictures.remove(&id);
             }
-            Command::Chat(wish) => chat::meet(wish, &payload),
+            Command::Chat(wish) => chat::meet(&shared, wish, &payload).await,
             Command::Check => check(&shared, payload).await,
             Command::SelfTest => report(session::self_test().await),
             Command::Bench { demo, device } => report(session::bench(demo, device).await),
@@ -178,23 +181,35 @@ async fn load(
     which: Which,
     payload: &JsValue,
 ) -> Result<Loaded, String> {
-    let library = shared.borrow().library.clone();
-    let files = match which {
-        Which::Demo => ModelFiles::demo().await?,
-        Which::Own => ModelFiles::own(payload).await?,
-        Which::Kept(id) => library.kept(&id).await?,
-        Which::Streamed(id) => library.streamed(&id).await?,
-    };
+    let files = model_files(shared, which, payload, (&CLIP, loading)).await?;
     // The one before makes room; the page loads it again if this fails.
     {
         let mut worker = shared.borrow_mut();
         worker.session = None;
         worker.pictures.clear();
+        worker.chat.forget_embeddings();
     }
     let loaded = Session::load(device, files).await;
     let (session, loaded) = loaded.map_err(|error| error.to_string())?;
     shared.borrow_mut().session = Some(session);
     Ok(loaded)
+}
+
+/// The files of a model: the one that is served, or another. `Tell` is told how
+/// much of them has been read.
+async fn model_files(
+    shared: &Shared,
+    which: Which,
+    payload: &JsValue,
+    (served, tell): (&Served, Tell),
+) -> Result<ModelFiles, String> {
+    let library = shared.borrow().library.clone();
+    match which {
+        Which::Demo => ModelFiles::served(served, tell).await,
+        Which::Own => ModelFiles::own(payload, tell).await,
+        Which::Kept(id) => library.kept(&id, tell).await,
+        Which::Streamed(id) => library.streamed(&id, tell).await,
+    }
 }
 
 /// Checks the session's device and model. A picture that cannot be read is
@@ -227,10 +242,33 @@ fn put_back(shared: &Shared, session: Session, error: Option<&plume_core::Error>
         post(&Event::DeviceLost {
             message: error.to_string(),
         });
+        lost_too(shared, error);
         return false;
     }
     shared.borrow_mut().session = Some(session);
     true
+}
+
+/// The models that classify and write have a device each, so that one that runs
+/// out of memory leaves the other. Where one was lost, as when a driver is
+/// restarted, the other may be as well; it hears of it a little later.
+fn lost_too(shared: &Shared, error: &plume_core::DeviceError) {
+    if !matches!(error, plume_core::DeviceError::Lost(_)) {
+        return;
+    }
+    let shared = shared.clone();
+    spawn_local(async move {
+        pause(100).await;
+        chat::ask_device(&shared);
+        let fault = |worker: &Worker| worker.session.as_ref().and_then(Session::fault);
+        let fault = fault(&shared.borrow());
+        if let Some(error @ plume_core::DeviceError::Lost(_)) = fault {
+            shared.borrow_mut().session = None;
+            post(&Event::DeviceLost {
+                message: error.to_string(),
+            });
+        }
+    });
 }
 
 /// Scores every picture so far against the labels of now.

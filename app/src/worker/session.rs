@@ -1,6 +1,5 @@
-//! A model on a device: the one place where the device is chosen.
+//! A model that classifies, on a device.
 
-use plume_core::Error;
 use plume_core::backend::Backend;
 use plume_core::bench::{Plan, times};
 use plume_core::checkpoint::Init;
@@ -12,11 +11,12 @@ use plume_core::image::{Preprocess, Rgb8};
 use plume_core::models::clip::Clip;
 use plume_core::tasks::classify::{Classifier, Labels};
 use plume_core::tokens::Tokenizer;
+use plume_core::{DeviceError, Error};
 use serde_json::{Value, json};
-use wasm_bindgen::JsCast;
 
 use super::check::Known;
-use super::files::{ModelFiles, Opened};
+use super::device::{Choice, memory};
+use super::files::{CLIP, ModelFiles, Opened, loading};
 use super::now;
 use crate::protocol::{Checked, Device, Loaded, Scores};
 
@@ -32,6 +32,8 @@ pub(super) struct Session {
     labels: Labels,
     known: Known,
     batch: usize,
+    /// The graphics processor, if that computes.
+    gpu: Option<Gpu>,
 }
 
 /// Pictures that go through a model at once on the CPU: there is nothing to
@@ -48,24 +50,6 @@ macro_rules! on {
             Model::Gpu($classifier) => $body,
         }
     };
-}
-
-/// The graphics processor where it is wanted and there is one; beside it, why
-/// the CPU computes where the person might wonder.
-async fn choose(device: Device) -> (Option<Gpu>, Option<String>) {
-    if device == Device::Cpu {
-        return (None, None);
-    }
-    match Gpu::new().await {
-        Ok(gpu) if gpu.info().software && device == Device::Best => {
-            let note =
-                "WebGPU is only computed in software here, which is slower than the CPU itself";
-            (None, Some(note.to_owned()))
-        }
-        Ok(gpu) => (Some(gpu), None),
-        Err(_) if device == Device::Best => (None, None),
-        Err(error) => (None, Some(error.to_string())),
-    }
 }
 
 fn classifier<B: Backend>(backend: &B, files: Opened) -> Result<Classifier<B>, Error> {
@@ -96,28 +80,22 @@ impl Session {
         let known = Known::of(&files);
         let published = files.published.as_ref().map(|about| about.file.clone());
         let picture = files.config.vision()?.picture_bytes();
-        let (chosen, note) = choose(device).await;
-        let batch = chosen.as_ref().map_or(ON_CPU, |gpu| {
+        let choice = Choice::of(device).await;
+        let device = choice.name();
+        let Choice { gpu, note } = choice;
+        let batch = gpu.as_ref().map_or(ON_CPU, |gpu| {
             (gpu.limit() / picture.max(1)).clamp(1, ON_GPU) as usize
         });
-        let (model, gpu, device) = match chosen {
-            Some(gpu) => {
-                let info = gpu.info();
-                let slow = if info.software { ", in software" } else { "" };
-                let device = format!("WebGPU · {}{slow}", info.name);
-                (Model::Gpu(Box::new(classifier(&gpu, files)?)), true, device)
-            }
-            None => {
-                let model = Model::Cpu(Box::new(classifier(&Candle::new(), files)?));
-                (model, false, "CPU · WebAssembly SIMD".to_owned())
-            }
+        let model = match &gpu {
+            Some(gpu) => Model::Gpu(Box::new(classifier(gpu, files)?)),
+            None => Model::Cpu(Box::new(classifier(&Candle::new(), files)?)),
         };
         let preprocess = on!(&model, c => c.preprocess())?.clone();
         let even = on!(&model, c => even(c.clip()));
         let loaded = Loaded {
             name,
             demo,
-            gpu,
+            gpu: gpu.is_some(),
             device,
             note,
             image_size: preprocess.size(),
@@ -133,8 +111,14 @@ impl Session {
             labels,
             known,
             batch,
+            gpu,
         };
         Ok((session, loaded))
+    }
+
+    /// Why its device is gone, if it is.
+    pub(super) fn fault(&self) -> Option<DeviceError> {
+        self.gpu.as_ref()?.check().err()
     }
 
     /// Pictures that go through the model at once.
@@ -207,13 +191,6 @@ fn outcomes(done: Result<Vec<Outcome>, Error>) -> Value {
     }
 }
 
-/// Bytes of memory that WebAssembly holds: it grows and never shrinks.
-fn memory() -> u32 {
-    let memory: js_sys::WebAssembly::Memory = wasm_bindgen::memory().unchecked_into();
-    let buffer: js_sys::ArrayBuffer = memory.buffer().unchecked_into();
-    buffer.byte_length()
-}
-
 /// Measures the demo's model, or a ViT-B/32 of random weights, as JSON.
 pub(super) async fn bench(demo: bool, device: Device) -> String {
     let report = match device {
@@ -231,7 +208,7 @@ pub(super) async fn bench(demo: bool, device: Device) -> String {
 async fn measured<B: Backend>(backend: &B, demo: bool, device: &str) -> Result<Value, String> {
     let before = memory();
     let (model, clip) = if demo {
-        let files = ModelFiles::demo().await?;
+        let files = ModelFiles::served(&CLIP, loading).await?;
         let files = files.open().map_err(|error| error.to_string())?;
         let Opened {
             checkpoint, config, ..

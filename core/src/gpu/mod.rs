@@ -79,6 +79,14 @@ impl Gpu {
         self.recorder.pool.limit()
     }
 
+    /// Whether the device is well, as far as is known by now.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub fn check(&self) -> Result<(), DeviceError> {
+        self.recorder.opened.fault.check()
+    }
+
     /// Room for `len` numbers, with anything in them.
     fn take(&self, len: usize) -> Result<Buffer, DeviceError> {
         self.recorder.pool.take(len as u64 * 4, false)

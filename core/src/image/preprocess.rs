@@ -191,6 +191,20 @@ impl Preprocess {
         }
     }
 
+    /// The part of a picture of these sides that the prepared one shows, as
+    /// parts of its sides: left, top, width and height. Where a margin is added
+    /// it reaches beyond the picture.
+    pub fn shown(&self, width: usize, height: usize) -> [f32; 4] {
+        let (width, height) = self.resized(width, height);
+        let part = |pixels: f32, side: usize| pixels / side as f32;
+        [
+            part(self.offset(width) as f32, width),
+            part(self.offset(height) as f32, height),
+            part(self.size as f32, width),
+            part(self.size as f32, height),
+        ]
+    }
+
     /// The bytes of the resized and cropped picture, `[size, size, 3]`.
     pub fn crop(&self, picture: &Rgb8) -> Vec<u8> {
         let (width, height) = self.resized(picture.width() as usize, picture.height() as usize);

@@ -5,6 +5,7 @@ use crate::backend::{Backend, Mask};
 use crate::checkpoint::{Scope, Source};
 use crate::config::flamingo::{FlamingoConfig, ResamplerKind};
 use crate::models::gated_xattn::{GatedXattn, Sight};
+use crate::models::gaze;
 use crate::models::lm::{Cache, Decoder, Lm, Pass};
 use crate::models::resampler::Resampler;
 use crate::models::vision::VisionTower;
@@ -24,6 +25,17 @@ impl<B: Backend> Media<B> {
     /// Pictures and videos of each sequence.
     pub fn images(&self) -> usize {
         self.images
+    }
+
+    /// Waits until the device has worked them out.
+    ///
+    /// # Errors
+    /// Where the device failed.
+    pub async fn wait(&self) -> Result<()> {
+        if let Some(last) = self.layers.iter().flatten().next_back() {
+            last.narrow(0, 1)?.read().await?;
+        }
+        Ok(())
     }
 }
 
@@ -166,6 +178,64 @@ impl<B: Backend> Flamingo<B> {
         })
     }
 
+    /// The pictures of several, of one sequence each, one after the other.
+    ///
+    /// # Errors
+    /// Where they have different numbers of tokens or the device fails.
+    pub fn join(&self, all: &[&Media<B>]) -> Result<Media<B>> {
+        let Some(first) = all.first() else {
+            return self.no_media();
+        };
+        let layers = (0..first.layers.len()).map(|layer| {
+            let parts: Vec<_> = all
+                .iter()
+                .filter_map(|m| m.layers[layer].as_ref())
+                .collect();
+            (!parts.is_empty()).then(|| joined(&parts)).transpose()
+        });
+        if let Some(other) = all.iter().find(|media| media.tokens != first.tokens) {
+            return Err(Error::Shape {
+                operation: "flamingo",
+                expected: format!("{} visual tokens of each picture", first.tokens),
+                found: other.tokens.to_string(),
+            });
+        }
+        Ok(Media {
+            layers: layers.collect::<Result<_>>()?,
+            images: all.iter().map(|media| media.images).sum(),
+            tokens: first.tokens,
+            batch: 1,
+        })
+    }
+
+    /// What each visual token of a picture, or of the frames of a video, was
+    /// made of: `[tokens, frames · features]`; see [`Resampler::origins`].
+    ///
+    /// # Errors
+    /// Where shapes do not go together or the device fails.
+    pub async fn origins(&self, pixels: &[f32], frames: usize) -> Result<Vec<f32>> {
+        let size = self.config.vision.image_size();
+        let pixels = Tensor::upload(&self.backend, pixels, &[frames, size, size, 3])?;
+        let features = self.features(&pixels)?;
+        self.resampler.origins(&features, frames).await
+    }
+
+    /// How far the gates of each layer between are open: its place in the
+    /// language model, and [`GatedXattn::gates`].
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub async fn gates(&self) -> Result<Vec<(usize, f32, f32)>> {
+        let mut all = Vec::new();
+        for (layer, xattn) in self.xattn.iter().enumerate() {
+            if let Some(xattn) = xattn {
+                let (attention, mlp) = xattn.gates().await?;
+                all.push((layer, attention, mlp));
+            }
+        }
+        Ok(all)
+    }
+
     /// What the layers between need where there is no picture.
     ///
     /// # Errors
@@ -208,7 +278,21 @@ impl<B: Backend> Flamingo<B> {
         images: &[u32],
         pass: &Pass<B>,
         media: &Media<B>,
+        cache: Option<&mut Cache<B>>,
+    ) -> Result<Tensor<B>> {
+        self.watched(ids, images, pass, media, cache, |_, _, _| Ok(()))
+    }
+
+    /// As [`Flamingo::forward`]; `watch` is given each layer between, its place
+    /// and what comes into it.
+    fn watched(
+        &self,
+        ids: &[u32],
+        images: &[u32],
+        pass: &Pass<B>,
+        media: &Media<B>,
         mut cache: Option<&mut Cache<B>>,
+        mut watch: impl FnMut(usize, &GatedXattn<B>, &Tensor<B>) -> Result<()>,
     ) -> Result<Tensor<B>> {
         if images.len() != ids.len() || media.batch != pass.batch() {
             return Err(Error::Shape {
@@ -228,6 +312,7 @@ impl<B: Backend> Flamingo<B> {
         let mut x = self.lm.embed(ids, pass)?;
         for (layer, xattn) in self.xattn.iter().enumerate() {
             if let (Some(xattn), Some(media)) = (xattn, &media.layers[layer]) {
+                watch(layer, xattn, &x)?;
                 x = xattn.forward(&x, media, &sight)?;
             }
             x = self.lm.block(layer, &x, pass, cache.as_deref())?;
@@ -238,6 +323,20 @@ impl<B: Backend> Flamingo<B> {
         Ok(x)
     }
 }
+
+/// `[1, rows, d]` of each, one after the other: by halves, so that a row is
+/// copied few times.
+fn joined<B: Backend>(parts: &[&Tensor<B>]) -> Result<Tensor<B>> {
+    if let [one] = parts {
+        return Ok((*one).clone());
+    }
+    let (left, right) = parts.split_at(parts.len() / 2);
+    Tensor::concat(&joined(left)?, &joined(right)?)
+}
+
+/// A layer, and how much each of some rows attended there to each visual token:
+/// `[rows, images · tokens]`.
+pub type Gaze = (usize, Vec<f32>);
 
 /// A Flamingo that reads one text, with the pictures of it.
 pub struct Illustrated<'a, B: Backend> {
@@ -267,6 +366,60 @@ impl<'a, B: Backend> Illustrated<'a, B> {
             images,
         })
     }
+
+    /// For each row of a pass the number of the picture that it sees. What is
+    /// written after the prompt sees its last picture, as in OpenFlamingo
+    /// (`condition_media_locations` with a cache).
+    fn numbers(&self, pass: &Pass<B>) -> Vec<u32> {
+        let last = self.images.last().copied().unwrap_or(0);
+        let number = |row: usize| self.images.get(row).copied().unwrap_or(last);
+        pass.keys().map(number).collect()
+    }
+
+    /// Reads tokens into a cache and says where the last `rows` of them looked,
+    /// the mean over the heads of each layer between.
+    ///
+    /// # Errors
+    /// As [`Decoder::forward`].
+    pub async fn gaze(&self, ids: &[u32], rows: usize, cache: &mut Cache<B>) -> Result<Vec<Gaze>> {
+        let (flamingo, media) = (self.flamingo, self.media);
+        let pass = Pass::next(&flamingo.backend, cache, ids.len())?;
+        let numbers = self.numbers(&pass);
+        let first = ids.len().saturating_sub(rows);
+        let mut asked = Vec::new();
+        flamingo.watched(
+            ids,
+            &numbers,
+            &pass,
+            media,
+            Some(cache),
+            |layer, xattn, x| {
+                let rows = x.narrow(first, ids.len() - first)?;
+                asked.push((layer, xattn.heads(), xattn.queries(&rows)?));
+                Ok(())
+            },
+        )?;
+        let all_previous = flamingo.config.xattn.all_previous;
+        let sees = |row: usize| {
+            let number = numbers[first + row] as usize;
+            let before = if all_previous {
+                0
+            } else {
+                number.saturating_sub(1)
+            };
+            before * media.tokens..number * media.tokens
+        };
+        let mut gazes = Vec::with_capacity(asked.len());
+        for (layer, heads, q) in asked {
+            let Some(keys) = &media.layers[layer] else {
+                continue;
+            };
+            let (q, keys) = (q.read().await?, keys.read().await?);
+            let keys = &keys[..media.images * media.tokens * heads.stride];
+            gazes.push((layer, gaze::weights(&q, keys, heads, sees)));
+        }
+        Ok(gazes)
+    }
 }
 
 impl<B: Backend> Decoder<B> for Illustrated<'_, B> {
@@ -274,17 +427,13 @@ impl<B: Backend> Decoder<B> for Illustrated<'_, B> {
         &self.flamingo.lm
     }
 
-    /// What is written after the prompt sees its last picture, as in
-    /// OpenFlamingo (`condition_media_locations` with a cache).
     fn forward(
         &self,
         ids: &[u32],
         pass: &Pass<B>,
         cache: Option<&mut Cache<B>>,
     ) -> Result<Tensor<B>> {
-        let last = self.images.last().copied().unwrap_or(0);
-        let number = |row: usize| self.images.get(row).copied().unwrap_or(last);
-        let images: Vec<u32> = pass.keys().map(number).collect();
+        let images = self.numbers(pass);
         self.flamingo.forward(ids, &images, pass, self.media, cache)
     }
 }

@@ -5,6 +5,7 @@ use crate::Result;
 use crate::backend::{Backend, Mask};
 use crate::checkpoint::Scope;
 use crate::config::flamingo::{Gate, XattnConfig};
+use crate::models::gaze::Heads;
 use crate::models::lm::Mlp;
 use crate::nn::{Linear, Norm};
 use crate::tensor::{Attend, Tensor, attend};
@@ -77,6 +78,30 @@ impl<B: Backend> GatedXattn<B> {
         self.to_kv.forward(visual)
     }
 
+    /// `[batch, rows, width]` → what the rows ask of the visual tokens, `[batch,
+    /// rows, inner]`.
+    pub(crate) fn queries(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
+        self.to_q.forward(&self.norm.forward(x)?)
+    }
+
+    /// How [`GatedXattn::queries`] go with [`GatedXattn::media`].
+    pub(crate) fn heads(&self) -> Heads {
+        Heads {
+            count: self.heads,
+            dim: self.inner / self.heads,
+            stride: 2 * self.inner,
+        }
+    }
+
+    /// How far the gates are open, `tanh α`: that of the attention and that of
+    /// the MLP. Of a vector it is the mean magnitude; where there is no gate, 1.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub async fn gates(&self) -> Result<(f32, f32)> {
+        Ok((open(&self.attn_gate).await?, open(&self.ff_gate).await?))
+    }
+
     /// `[batch, rows, width]` → same. `media` is what [`GatedXattn::media`]
     /// gave; a token that sees no picture goes through the MLP alone.
     ///
@@ -89,7 +114,7 @@ impl<B: Backend> GatedXattn<B> {
         sight: &Sight<'_, B>,
     ) -> Result<Tensor<B>> {
         let inner = self.inner;
-        let q = self.to_q.forward(&self.norm.forward(x)?)?;
+        let q = self.queries(x)?;
         let how = Attend {
             rule: Some(sight.rule),
             ..Attend::new(self.heads, sight.mask, media.shape()[1])
@@ -106,4 +131,16 @@ impl<B: Backend> GatedXattn<B> {
             None => self.mlp.forward(&normed, Some(&x)),
         }
     }
+}
+
+async fn open<B: Backend>(gate: &Option<Tensor<B>>) -> Result<f32> {
+    let Some(gate) = gate else {
+        return Ok(1.0);
+    };
+    let numbers = gate.read().await?;
+    if let [number] = numbers.as_slice() {
+        return Ok(number.tanh());
+    }
+    let sum: f32 = numbers.iter().map(|number| number.tanh().abs()).sum();
+    Ok(sum / numbers.len() as f32)
 }

@@ -3,6 +3,7 @@
 pub mod clip;
 pub mod flamingo;
 pub mod gated_xattn;
+pub(crate) mod gaze;
 pub mod lm;
 pub mod nfnet;
 mod pool;

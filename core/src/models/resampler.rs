@@ -7,6 +7,7 @@ use crate::backend::{Backend, Mask};
 use crate::checkpoint::Scope;
 use crate::config::flamingo::{ResamplerConfig, ResamplerKind};
 use crate::config::language::NormKind;
+use crate::models::gaze::{self, Heads};
 use crate::models::lm::Mlp;
 use crate::nn::{Linear, Norm};
 use crate::tensor::{Tensor, attention};
@@ -38,15 +39,22 @@ impl<B: Backend> Attention<B> {
         })
     }
 
-    /// Features `[n, m, width]`, latents `[n, l, width]` → as latents.
-    fn forward(&self, features: &Tensor<B>, latents: &Tensor<B>) -> Result<Tensor<B>> {
+    /// Features `[n, m, width]`, latents `[n, l, width]` → the queries of the
+    /// latents `[n, l, inner]`, the keys and values `[n, m + l, 2 · inner]`, or,
+    /// where there are no features but these, `[n, l, 2 · inner]`.
+    fn project(&self, features: &Tensor<B>, latents: &Tensor<B>) -> Result<(Tensor<B>, Tensor<B>)> {
         let normed = self.norm_latents.forward(latents)?;
         let q = self.to_q.forward(&normed)?;
         let kv = match &self.norm_media {
             Some(norm) => Tensor::concat(&norm.forward(features)?, &normed)?,
             None => normed,
         };
-        let kv = self.to_kv.forward(&kv)?;
+        Ok((q, self.to_kv.forward(&kv)?))
+    }
+
+    /// Features `[n, m, width]`, latents `[n, l, width]` → as latents.
+    fn forward(&self, features: &Tensor<B>, latents: &Tensor<B>) -> Result<Tensor<B>> {
+        let (q, kv) = self.project(features, latents)?;
         let (keys, values) = (kv.band(0, self.inner)?, kv.band(self.inner, self.inner)?);
         let mixed = attention(
             &q.band(0, self.inner)?,
@@ -175,6 +183,16 @@ impl<B: Backend> Resampler<B> {
     /// # Errors
     /// Where shapes do not go together or the device fails.
     pub fn forward(&self, features: &Tensor<B>, frames: usize) -> Result<Tensor<B>> {
+        let (x, mut tokens) = self.start(features, frames)?;
+        for layer in &self.layers {
+            tokens = layer.forward(&x, &tokens)?;
+        }
+        self.norm.forward(&tokens)
+    }
+
+    /// Features → the same with what tells frames apart, `[n, frames · m,
+    /// width]`, and what the first layer is given `[n, tokens, width]`.
+    fn start(&self, features: &Tensor<B>, frames: usize) -> Result<(Tensor<B>, Tensor<B>)> {
         let &[rows, m, width] = features.shape() else {
             return Err(crate::Error::Shape {
                 operation: "resampler",
@@ -188,7 +206,7 @@ impl<B: Backend> Resampler<B> {
             let each: Vec<u32> = (0..frames * m).map(|i| (i / m) as u32).collect();
             x = x.add(&time.of(frames)?.gather(&each)?)?;
         }
-        let mut tokens = match &self.latents {
+        let tokens = match &self.latents {
             Some(latents) => {
                 let count = latents.shape()[0];
                 let ids: Vec<u32> = (0..n * count).map(|i| (i % count) as u32).collect();
@@ -196,10 +214,53 @@ impl<B: Backend> Resampler<B> {
             }
             None => x.clone(),
         };
+        Ok((x, tokens))
+    }
+
+    /// What each visual token of one picture or video was made of: features
+    /// `[frames, m, width]` → `[tokens, frames · m]`, rows sum to one.
+    ///
+    /// This is attention rollout (Abnar and Zuidema 2020): a layer adds to a
+    /// token what it attends to, so half of what comes out is from each. Latents
+    /// begin as nothing of the picture.
+    ///
+    /// # Errors
+    /// As [`Resampler::forward`].
+    pub async fn origins(&self, features: &Tensor<B>, frames: usize) -> Result<Vec<f32>> {
+        let (x, mut tokens) = self.start(features, frames)?;
+        let (m, count) = (x.shape()[1], tokens.shape()[1]);
+        let mut origins = vec![0.0; count * m];
+        if self.latents.is_none() {
+            (0..m).for_each(|i| origins[i * m + i] = 1.0);
+        }
         for layer in &self.layers {
+            if let Some(attention) = &layer.attention {
+                let (q, kv) = attention.project(&x, &tokens)?;
+                let keys = kv.shape()[1];
+                let heads = Heads {
+                    count: attention.heads,
+                    dim: attention.inner / attention.heads,
+                    stride: 2 * attention.inner,
+                };
+                let (q, kv) = (q.read().await?, kv.read().await?);
+                let weights = gaze::weights(&q, &kv, heads, |_| 0..keys);
+                let before = origins.clone();
+                for (row, origin) in weights.chunks_exact(keys).zip(origins.chunks_exact_mut(m)) {
+                    // The features, where they are attended to, come before the
+                    // tokens and are themselves.
+                    let (features, others) = row.split_at(keys - count);
+                    let mut attended = features.to_vec();
+                    attended.resize(m, 0.0);
+                    gaze::mix(others, &before, &mut attended);
+                    for (origin, attended) in origin.iter_mut().zip(attended) {
+                        *origin = f32::midpoint(*origin, attended);
+                    }
+                }
+            }
             tokens = layer.forward(&x, &tokens)?;
         }
-        self.norm.forward(&tokens)
+        gaze::normalize(&mut origins, m);
+        Ok(origins)
     }
 }
 

@@ -290,7 +290,7 @@ impl<B: Backend> Writer<B> {
         }
     }
 
-    fn seeing(&self) -> Result<(&Flamingo<B>, &Preprocess)> {
+    pub(super) fn seeing(&self) -> Result<(&Flamingo<B>, &Preprocess)> {
         match &self.model {
             Model::Flamingo(flamingo, preprocess) => Ok((flamingo, preprocess)),
             Model::Language(_) => Err(Error::Blind),
@@ -316,9 +316,23 @@ impl<B: Backend> Writer<B> {
     /// # Errors
     /// Where the tokenizer fails.
     pub fn ids(&self, segments: &[Segment]) -> Result<Vec<u32>> {
-        // A style that has a start of its own needs none from the tokenizer.
-        let whole = self.style.start.is_empty();
-        Ok(self.tokenizer.encode(&self.style.text(segments), whole)?)
+        let text = self.style.text(segments);
+        Ok(self.tokenizer.encode(&text, self.whole())?)
+    }
+
+    /// The tokens of a prompt, and the byte of its text at which each begins;
+    /// see [`TextTokenizer::places`].
+    ///
+    /// # Errors
+    /// Where the tokenizer fails.
+    pub fn places(&self, segments: &[Segment]) -> Result<Vec<(u32, Option<usize>)>> {
+        let text = self.style.text(segments);
+        Ok(self.tokenizer.places(&text, self.whole())?)
+    }
+
+    /// A style that has a start of its own needs none from the tokenizer.
+    fn whole(&self) -> bool {
+        self.style.start.is_empty()
     }
 
     /// A prompt, with what [`Writer::see`] made of each of its pictures, in

@@ -47,6 +47,19 @@ impl TextTokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// As [`TextTokenizer::encode`]: each id, and the byte of the text at which
+    /// it begins; none where it stands for nothing of the text.
+    ///
+    /// # Errors
+    /// Where the tokenizer fails.
+    pub fn places(&self, text: &str, whole: bool) -> Result<Vec<(u32, Option<usize>)>, TokenError> {
+        let encoding = self.inner.encode(text, whole);
+        let encoding = encoding.map_err(|error| TokenError::Text(error.to_string()))?;
+        let places = encoding.get_offsets().iter();
+        let places = places.map(|&(start, end)| (start < end).then_some(start));
+        Ok(encoding.get_ids().iter().copied().zip(places).collect())
+    }
+
     /// The text of ids, without special tokens. A character that is not whole
     /// yet shows as U+FFFD at the end.
     ///

@@ -17,7 +17,7 @@ use wasm_bindgen::JsCast;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{AbortController, Blob};
 
-use super::files::{InBrowser, ModelFiles};
+use super::files::{InBrowser, ModelFiles, Tell};
 use super::{now, post};
 use crate::protocol::{Event, Library as Told, Offer, Place, Storage};
 use download::{Download, PATIENCE, Stop};
@@ -455,7 +455,7 @@ impl Library {
     ///
     /// # Errors
     /// Where it is not.
-    pub(super) async fn kept(&self, id: &str) -> Result<ModelFiles, String> {
+    pub(super) async fn kept(&self, id: &str, tell: Tell) -> Result<ModelFiles, String> {
         let gone = || {
             format!(
                 "`{id}` is not on this machine any more: the browser may have cleared it. Download it again"
@@ -478,7 +478,7 @@ impl Library {
             }
             files.push((file.name.clone(), blob.into()));
         }
-        ModelFiles::of_blobs(manifest.model.name, files).await
+        ModelFiles::of_blobs(manifest.model.name, files, tell).await
     }
 
     /// The files of a model, read from the hub tensor by tensor; where the hub
@@ -486,7 +486,7 @@ impl Library {
     ///
     /// # Errors
     /// In words.
-    pub(super) async fn streamed(&self, id: &str) -> Result<ModelFiles, String> {
+    pub(super) async fn streamed(&self, id: &str, tell: Tell) -> Result<ModelFiles, String> {
         let plan = match self.plan(id).await {
             Ok(plan) => plan,
             Err(Stop::Hub(error)) => return Err(error.to_string()),
@@ -509,13 +509,12 @@ impl Library {
             let done = done.clone();
             let told = move |bytes: usize| {
                 done.set(done.get() + bytes as f64);
-                let done = done.get().min(total);
-                post(&Event::Loading { done, total });
+                tell(done.get().min(total), total);
             };
             let remote = Remote::open(&file.url, file.bytes.unwrap_or(0), Box::new(told));
             let bytes: Box<dyn Bytes> = match remote {
                 Some(remote) => Box::new(remote),
-                None => Box::new(InBrowser::new(blob(&file.url).await?)?),
+                None => Box::new(InBrowser::new(blob(&file.url).await?, tell)?),
             };
             weights.push((file.name.clone(), bytes));
         }
