@@ -4,6 +4,7 @@ pub mod browser;
 pub mod checkpoint;
 pub mod command;
 pub mod hub;
+pub mod names;
 
 use std::path::{Path, PathBuf};
 
