@@ -52,8 +52,6 @@ pub enum Command {
     Verify(verify::Verify),
     /// List published models, download them, and take them away again.
     Models(models::Models),
-    /// Measure a model that writes.
-    Eval(eval::Eval),
     /// Train a model from scratch.
     Train(train::Train),
     /// Measure how long a model takes.
@@ -80,7 +78,6 @@ impl Command {
             Self::Inspect(command) => command.run(),
             Self::Verify(command) => command.run(),
             Self::Models(command) => command.run(),
-            Self::Eval(command) => command.run(),
             Self::Train(command) => command.run(),
             Self::Bench(command) => command.run(),
             Self::World(command) => command.run(),

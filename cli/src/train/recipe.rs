@@ -4,7 +4,7 @@
 use plume_core::backend::Activation;
 use plume_core::config::VisionConfig;
 use plume_core::config::flamingo::{
-    FlamingoConfig, Gate, ResamplerConfig, ResamplerKind, VisionFeatures, XattnConfig,
+    FlamingoConfig, Gate, ResamplerConfig, ResamplerKind, VisionFeatures, XattnConfig, XattnKind,
 };
 use plume_core::config::language::{LmConfig, NormKind, Positions};
 use serde::{Deserialize, Serialize};
@@ -112,9 +112,11 @@ impl Recipe {
                 mlp_width: 512,
                 activation: Activation::Gelu,
                 time_embeddings: 0,
+                qk_norm: false,
                 norm_eps: 1e-5,
             },
             xattn: XattnConfig {
+                kind: XattnKind::Gated,
                 layers: XattnConfig::every(1, layers),
                 heads: 4,
                 head_dim: 32,
@@ -124,10 +126,12 @@ impl Recipe {
                 norm: NormKind::Layer,
                 norm_eps: 1e-5,
                 gate: Gate::Scalar,
+                qk_norm: false,
                 all_previous: false,
             },
             lm,
             image_token,
+            more_image_tokens: Vec::new(),
             end_of_chunk,
         };
         Self {

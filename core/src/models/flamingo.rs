@@ -1,9 +1,11 @@
 //! Flamingo (Alayrac et al. 2022, Figure 3): pictures become visual tokens,
 //! which layers between those of a language model attend to.
 
+use std::cell::RefCell;
+
 use crate::backend::{Backend, Mask};
 use crate::checkpoint::{Scope, Source};
-use crate::config::flamingo::{FlamingoConfig, ResamplerKind};
+use crate::config::flamingo::{FlamingoConfig, ResamplerKind, XattnKind};
 use crate::models::gated_xattn::{GatedXattn, Sight};
 use crate::models::gaze;
 use crate::models::lm::{Cache, Decoder, Lm, Pass};
@@ -256,11 +258,11 @@ impl<B: Backend> Flamingo<B> {
     }
 
     /// For each token the number of the picture that it sees: that of the last
-    /// `<image>` up to and with itself, 0 before the first.
+    /// mark up to and with itself, 0 before the first.
     pub fn image_numbers(&self, ids: &[u32]) -> Vec<u32> {
         let mut images = 0;
         let count = |&id: &u32| {
-            images += u32::from(id == self.config.image_token);
+            images += u32::from(self.config.is_image(id));
             images
         };
         ids.iter().map(count).collect()
@@ -280,19 +282,40 @@ impl<B: Backend> Flamingo<B> {
         media: &Media<B>,
         cache: Option<&mut Cache<B>>,
     ) -> Result<Tensor<B>> {
-        self.watched(ids, images, pass, media, cache, |_, _, _| Ok(()))
+        self.through(ids, images, pass, media, cache, &mut Watch::default())
     }
 
-    /// As [`Flamingo::forward`]; `watch` is given each layer between, its place
-    /// and what comes into it.
-    fn watched(
+    /// The residual stream before the first block and after each: `layers + 1`
+    /// tensors `[batch, queries, width]`.
+    ///
+    /// # Errors
+    /// As [`Flamingo::forward`].
+    pub fn states(
+        &self,
+        ids: &[u32],
+        images: &[u32],
+        pass: &Pass<B>,
+        media: &Media<B>,
+    ) -> Result<Vec<Tensor<B>>> {
+        let mut states = Vec::with_capacity(self.xattn.len() + 1);
+        let mut watch = Watch {
+            block: Some(&mut |x| states.push(x.clone())),
+            ..Watch::default()
+        };
+        self.through(ids, images, pass, media, None, &mut watch)?;
+        drop(watch);
+        Ok(states)
+    }
+
+    /// As [`Flamingo::forward`], watched.
+    fn through(
         &self,
         ids: &[u32],
         images: &[u32],
         pass: &Pass<B>,
         media: &Media<B>,
         mut cache: Option<&mut Cache<B>>,
-        mut watch: impl FnMut(usize, &GatedXattn<B>, &Tensor<B>) -> Result<()>,
+        watch: &mut Watch<'_, B>,
     ) -> Result<Tensor<B>> {
         if images.len() != ids.len() || media.batch != pass.batch() {
             return Err(Error::Shape {
@@ -310,17 +333,56 @@ impl<B: Backend> Flamingo<B> {
             rule: &rule,
         };
         let mut x = self.lm.embed(ids, pass)?;
+        watch.block(&x);
         for (layer, xattn) in self.xattn.iter().enumerate() {
-            if let (Some(xattn), Some(media)) = (xattn, &media.layers[layer]) {
-                watch(layer, xattn, &x)?;
-                x = xattn.forward(&x, media, &sight)?;
-            }
-            x = self.lm.block(layer, &x, pass, cache.as_deref())?;
+            let seen = RefCell::new(&mut watch.seen);
+            let see = |x: &Tensor<B>| match (xattn, &media.layers[layer]) {
+                (Some(xattn), Some(media)) => {
+                    if let Some(seen) = seen.borrow_mut().as_mut() {
+                        seen(layer, xattn, x)?;
+                    }
+                    xattn.forward(x, media, &sight)
+                }
+                _ => Ok(x.clone()),
+            };
+            let cache = cache.as_deref();
+            x = match self.config.xattn.kind {
+                XattnKind::Gated => self.lm.block(layer, &see(&x)?, pass, cache)?,
+                XattnKind::Vanilla => self.lm.block_with(layer, &x, pass, cache, &see)?,
+            };
+            watch.block(&x);
         }
         if let Some(cache) = &mut cache {
             self.lm.advance(pass, cache);
         }
         Ok(x)
+    }
+}
+
+/// Is given each layer between, its place and what comes into it.
+type Seen<'a, B> = &'a mut dyn FnMut(usize, &GatedXattn<B>, &Tensor<B>) -> Result<()>;
+
+/// Looks on during a pass.
+struct Watch<'a, B: Backend> {
+    /// Is given the residual stream before the first block and after each.
+    block: Option<&'a mut dyn FnMut(&Tensor<B>)>,
+    seen: Option<Seen<'a, B>>,
+}
+
+impl<B: Backend> Default for Watch<'_, B> {
+    fn default() -> Self {
+        Self {
+            block: None,
+            seen: None,
+        }
+    }
+}
+
+impl<B: Backend> Watch<'_, B> {
+    fn block(&mut self, x: &Tensor<B>) {
+        if let Some(block) = &mut self.block {
+            block(x);
+        }
     }
 }
 
@@ -387,18 +449,15 @@ impl<'a, B: Backend> Illustrated<'a, B> {
         let numbers = self.numbers(&pass);
         let first = ids.len().saturating_sub(rows);
         let mut asked = Vec::new();
-        flamingo.watched(
-            ids,
-            &numbers,
-            &pass,
-            media,
-            Some(cache),
-            |layer, xattn, x| {
+        let mut watch = Watch {
+            seen: Some(&mut |layer, xattn: &GatedXattn<B>, x: &Tensor<B>| {
                 let rows = x.narrow(first, ids.len() - first)?;
                 asked.push((layer, xattn.heads(), xattn.queries(&rows)?));
                 Ok(())
-            },
-        )?;
+            }),
+            ..Watch::default()
+        };
+        flamingo.through(ids, &numbers, &pass, media, Some(cache), &mut watch)?;
         let all_previous = flamingo.config.xattn.all_previous;
         let sees = |row: usize| {
             let number = numbers[first + row] as usize;

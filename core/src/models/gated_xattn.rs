@@ -1,14 +1,14 @@
 //! The layer that lets a language model see (Flamingo §2.2, Figure 4;
 //! `GatedCrossAttentionBlock` of OpenFlamingo's `helpers.py`).
 
-use crate::Result;
 use crate::backend::{Backend, Mask};
 use crate::checkpoint::Scope;
-use crate::config::flamingo::{Gate, XattnConfig};
+use crate::config::flamingo::{Gate, XattnConfig, XattnKind};
 use crate::models::gaze::Heads;
 use crate::models::lm::Mlp;
 use crate::nn::{Linear, Norm};
 use crate::tensor::{Attend, Tensor, attend};
+use crate::{Error, Result};
 
 /// What the tokens of a pass see.
 pub struct Sight<'a, B: Backend> {
@@ -18,16 +18,24 @@ pub struct Sight<'a, B: Backend> {
     pub rule: &'a B::Ids,
 }
 
-/// `x += tanh(α) · xattn(x)`, then `x += tanh(β) · mlp(x)`.
+/// What follows the attention of a gated layer.
+struct FeedForward<B: Backend> {
+    norm: Norm<B>,
+    mlp: Mlp<B>,
+    gate: Option<Tensor<B>>,
+}
+
+/// `x += tanh(α) · xattn(x)`, then `x += tanh(β) · mlp(x)`; or the first alone,
+/// without its gate: see [`XattnKind`].
 pub struct GatedXattn<B: Backend> {
     norm: Norm<B>,
     to_q: Linear<B>,
     to_kv: Linear<B>,
+    /// Of the queries and of the keys of a head.
+    qk_norm: Option<(Norm<B>, Norm<B>)>,
     to_out: Linear<B>,
     attn_gate: Option<Tensor<B>>,
-    ff_norm: Norm<B>,
-    mlp: Mlp<B>,
-    ff_gate: Option<Tensor<B>>,
+    ff: Option<FeedForward<B>>,
     heads: usize,
     inner: usize,
 }
@@ -45,25 +53,37 @@ impl<B: Backend> GatedXattn<B> {
         media_width: usize,
     ) -> Result<Self> {
         let inner = config.heads * config.head_dim;
-        let norm = |scope: &Scope<'_, B>| {
-            Norm::load(&scope.child("norm"), width, config.norm, config.norm_eps)
+        let norm =
+            |scope: &Scope<'_, B>, cols| Norm::load(scope, cols, config.norm, config.norm_eps);
+        let head_norm = |name: &str| norm(&scope.child(name), config.head_dim);
+        let gate = |name: &str| match (config.kind, config.gate) {
+            (XattnKind::Vanilla, _) | (_, Gate::None) => Ok(None),
+            (_, Gate::Scalar) => scope.parameter(name, &[1]).map(Some),
+            (_, Gate::Vector) => scope.parameter(name, &[width]).map(Some),
         };
-        let gate = |name: &str| match config.gate {
-            Gate::None => Ok(None),
-            Gate::Scalar => scope.parameter(name, &[1]).map(Some),
-            Gate::Vector => scope.parameter(name, &[width]).map(Some),
+        let feed_forward = || {
+            let ff = scope.child("ff");
+            let sizes = (width, config.mlp_width);
+            Ok::<_, Error>(FeedForward {
+                norm: norm(&ff.child("norm"), width)?,
+                mlp: Mlp::load(&ff, sizes, config.activation, config.gated_mlp, false)?,
+                gate: gate("ff_gate")?,
+            })
         };
-        let ff = scope.child("ff");
-        let sizes = (width, config.mlp_width);
         Ok(Self {
-            norm: norm(scope)?,
+            norm: norm(&scope.child("norm"), width)?,
             to_q: Linear::projection(scope, "to_q.weight", width, inner)?,
             to_kv: Linear::projection(scope, "to_kv.weight", media_width, 2 * inner)?,
+            qk_norm: match config.qk_norm {
+                true => Some((head_norm("q_norm")?, head_norm("k_norm")?)),
+                false => None,
+            },
             to_out: Linear::projection(scope, "to_out.weight", inner, width)?,
             attn_gate: gate("attn_gate")?,
-            ff_norm: norm(&ff)?,
-            mlp: Mlp::load(&ff, sizes, config.activation, config.gated_mlp, false)?,
-            ff_gate: gate("ff_gate")?,
+            ff: match config.kind {
+                XattnKind::Gated => Some(feed_forward()?),
+                XattnKind::Vanilla => None,
+            },
             heads: config.heads,
             inner,
         })
@@ -75,13 +95,22 @@ impl<B: Backend> GatedXattn<B> {
     /// # Errors
     /// Where shapes do not go together or the device fails.
     pub fn media(&self, visual: &Tensor<B>) -> Result<Tensor<B>> {
-        self.to_kv.forward(visual)
+        let kv = self.to_kv.forward(visual)?;
+        let Some((_, norm)) = &self.qk_norm else {
+            return Ok(kv);
+        };
+        let keys = kv.band(0, self.inner)?.norm(&norm.of(), self.heads)?;
+        with_keys(&kv, &keys, self.inner)
     }
 
     /// `[batch, rows, width]` → what the rows ask of the visual tokens, `[batch,
     /// rows, inner]`.
     pub(crate) fn queries(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        self.to_q.forward(&self.norm.forward(x)?)
+        let q = self.norm.linear(x, &self.to_q, None)?;
+        match &self.qk_norm {
+            Some((norm, _)) => q.band(0, self.inner)?.norm(&norm.of(), self.heads),
+            None => Ok(q),
+        }
     }
 
     /// How [`GatedXattn::queries`] go with [`GatedXattn::media`].
@@ -94,12 +123,16 @@ impl<B: Backend> GatedXattn<B> {
     }
 
     /// How far the gates are open, `tanh α`: that of the attention and that of
-    /// the MLP. Of a vector it is the mean magnitude; where there is no gate, 1.
+    /// the MLP. Of a vector it is the mean magnitude; where there is no gate, 1, and where there is no MLP, 0.
     ///
     /// # Errors
     /// Where the device fails.
     pub async fn gates(&self) -> Result<(f32, f32)> {
-        Ok((open(&self.attn_gate).await?, open(&self.ff_gate).await?))
+        let feed_forward = match &self.ff {
+            Some(ff) => open(&ff.gate).await?,
+            None => 0.0,
+        };
+        Ok((open(&self.attn_gate).await?, feed_forward))
     }
 
     /// `[batch, rows, width]` → same. `media` is what [`GatedXattn::media`]
@@ -121,14 +154,10 @@ impl<B: Backend> GatedXattn<B> {
         };
         let (keys, values) = (media.band(0, inner)?, media.band(inner, inner)?);
         let seen = attend(&q.band(0, inner)?, &keys, &values, &how)?;
-        let x = match &self.attn_gate {
-            Some(gate) => x.gated_add(&self.to_out.forward(&seen)?, gate)?,
-            None => self.to_out.then(&seen, None, Some(x))?,
-        };
-        let normed = self.ff_norm.forward(&x)?;
-        match &self.ff_gate {
-            Some(gate) => x.gated_add(&self.mlp.forward(&normed, None)?, gate),
-            None => self.mlp.forward(&normed, Some(&x)),
+        let x = self.to_out.gated(&seen, self.attn_gate.as_ref(), Some(x))?;
+        match &self.ff {
+            Some(ff) => ff.mlp.forward(&x, Some(&ff.norm), ff.gate.as_ref(), &x),
+            None => Ok(x),
         }
     }
 }
@@ -143,4 +172,15 @@ async fn open<B: Backend>(gate: &Option<Tensor<B>>) -> Result<f32> {
     }
     let sum: f32 = numbers.iter().map(|number| number.tanh().abs()).sum();
     Ok(sum / numbers.len() as f32)
+}
+
+/// Keys and values side by side, `[.., 2 · inner]`, with other keys `[.., inner]`.
+pub(super) fn with_keys<B: Backend>(
+    kv: &Tensor<B>,
+    keys: &Tensor<B>,
+    inner: usize,
+) -> Result<Tensor<B>> {
+    let rows = kv.len() / (2 * inner);
+    let values = kv.reshape(&[rows, 2, inner])?.narrow(1, 1)?;
+    Tensor::concat(&keys.reshape(&[rows, 1, inner])?, &values)?.reshape(kv.shape())
 }

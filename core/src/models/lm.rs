@@ -21,10 +21,8 @@ pub struct Cache<B: Backend> {
 
 /// What a block keeps.
 struct Kept<B: Backend> {
-    /// `[batch, capacity, width]`.
-    keys: Tensor<B>,
-    /// `[batch, capacity, width]`.
-    values: Tensor<B>,
+    /// Keys and values side by side, `[batch, capacity, 2 · width]`.
+    kv: Tensor<B>,
     /// Where keys are smeared, as they were before: `[batch, 1 + capacity,
     /// width]`, the first row zeros, as of no token.
     raw: Option<Tensor<B>>,
@@ -201,14 +199,27 @@ impl<B: Backend> Mlp<B> {
         })
     }
 
-    /// `[.., width]` → same: `residual + mlp(x)`.
-    pub(crate) fn forward(&self, x: &Tensor<B>, residual: Option<&Tensor<B>>) -> Result<Tensor<B>> {
-        let hidden = if self.gated {
-            self.c_fc.forward(x)?.glu(self.activation)?
-        } else {
-            self.c_fc.then(x, Some(self.activation), None)?
+    /// `[.., width]` → same: `residual + tanh(gate) · mlp(norm(x))`, as far as
+    /// there are a gate and a norm.
+    pub(crate) fn forward(
+        &self,
+        x: &Tensor<B>,
+        norm: Option<&Norm<B>>,
+        gate: Option<&Tensor<B>>,
+        residual: &Tensor<B>,
+    ) -> Result<Tensor<B>> {
+        let activation = (!self.gated).then_some(self.activation);
+        let hidden = match norm {
+            Some(norm) => norm.linear(x, &self.c_fc, activation)?,
+            None => self.c_fc.then(x, activation, None)?,
         };
-        self.c_proj.then(&hidden, None, residual)
+        if self.gated {
+            let activation = self.activation;
+            return self
+                .c_proj
+                .glu_gated(&hidden, activation, gate, Some(residual));
+        }
+        self.c_proj.gated(&hidden, gate, Some(residual))
     }
 }
 
@@ -246,7 +257,8 @@ impl<B: Backend> Smear<B> {
 /// Causal self-attention; q, k and v come from one product.
 struct Attention<B: Backend> {
     qkv: Linear<B>,
-    qk_norm: Option<(Norm<B>, Norm<B>)>,
+    /// Of queries and keys, side by side.
+    qk_norm: Option<Norm<B>>,
     smear: Option<Smear<B>>,
     out: Linear<B>,
     heads: usize,
@@ -257,12 +269,11 @@ struct Attention<B: Backend> {
 impl<B: Backend> Attention<B> {
     fn load(scope: &Scope<'_, B>, config: &LmConfig) -> Result<Self> {
         let width = config.width;
-        let norm = |name: &str| Norm::load(&scope.child(name), width, config.norm, config.norm_eps);
-        let qk_norm = if config.qk_norm {
-            Some((norm("q_norm")?, norm("k_norm")?))
-        } else {
-            None
+        let norm = || {
+            let scope = scope.child("qk_norm");
+            Norm::load(&scope, 2 * width, config.norm, config.norm_eps)
         };
+        let qk_norm = config.qk_norm.then(norm).transpose()?;
         Ok(Self {
             qkv: Linear::with_bias(&scope.child("qkv"), width, 3 * width, config.bias)?,
             qk_norm,
@@ -277,45 +288,50 @@ impl<B: Backend> Attention<B> {
         })
     }
 
-    /// `residual + attention(x)`, all `[batch, queries, width]`.
+    /// `x + attention(norm(x))`, all `[batch, queries, width]`.
     fn forward(
         &self,
         x: &Tensor<B>,
-        residual: &Tensor<B>,
+        norm: Option<&Norm<B>>,
         place: &Place<'_, B>,
     ) -> Result<Tensor<B>> {
         let (pass, width) = (place.pass, self.width);
-        let qkv = self.qkv.forward(x)?;
+        let qkv = match norm {
+            Some(norm) => norm.linear(x, &self.qkv, None)?,
+            None => self.qkv.forward(x)?,
+        };
         // q and k: a tensor, and the column of it at which they start.
         let (mut q, mut k) = ((qkv.clone(), 0), (qkv.clone(), width));
-        let part = |i: usize| {
-            let parts = qkv.reshape(&[pass.batch * pass.queries, 3, width])?;
-            parts
-                .narrow(i, 1)?
-                .reshape(&[pass.batch, pass.queries, width])
-        };
-        if let Some((q_norm, k_norm)) = &self.qk_norm {
-            q = (q_norm.forward(&part(0)?)?, 0);
-            k = (k_norm.forward(&part(1)?)?, 0);
+        if let Some(norm) = &self.qk_norm {
+            let normed = qkv.band(0, 2 * width)?.norm(&norm.of(), 2)?;
+            (q, k) = ((normed.clone(), 0), (normed, width));
         }
         if let Some(smear) = &self.smear {
-            let keys = if k.1 == 0 { k.0 } else { part(1)? };
+            let rows = pass.batch * pass.queries;
+            let parts = k.0.reshape(&[rows, k.0.len() / (rows * width), width])?;
+            let keys = parts.narrow(1, 1)?;
+            let keys = keys.reshape(&[pass.batch, pass.queries, width])?;
             k = (smear.forward(&keys, place)?, 0);
         }
+        let mut turn = None;
         if let (Some(table), Positions::Rotary { interleaved, .. }) = (place.rotary, self.positions)
         {
-            let turn = Turn {
+            let angle = Turn {
                 start: pass.start,
                 step: pass.step,
                 interleaved,
             };
-            if self.smear.is_some() {
-                q = (qkv.band(0, width)?.rotary(table, self.heads, turn)?, 0);
-                k = (k.0.band(k.1, width)?.rotary(table, self.heads, turn)?, 0);
+            if place.cached.is_some() {
+                // The keys are turned on their way into the cache.
+                q = (qkv.band(0, width)?.rotary(table, self.heads, angle)?, 0);
+                turn = Some((table, self.heads, angle));
+            } else if self.smear.is_some() {
+                q = (qkv.band(0, width)?.rotary(table, self.heads, angle)?, 0);
+                k = (k.0.band(k.1, width)?.rotary(table, self.heads, angle)?, 0);
             } else {
                 // Both at once: the heads of k follow those of q.
                 let both = qkv.band(0, 2 * width)?;
-                let turned = both.rotary(table, 2 * self.heads, turn)?;
+                let turned = both.rotary(table, 2 * self.heads, angle)?;
                 (q, k) = ((turned.clone(), 0), (turned, width));
             }
         }
@@ -337,13 +353,12 @@ impl<B: Backend> Attention<B> {
         );
         let mixed = match place.cached {
             None => attend(&q, &k, &v, &how)?,
-            Some(Kept { keys, values, .. }) => {
-                keys.write_rows(&k, pass.before)?;
-                values.write_rows(&v, pass.before)?;
-                attend(&q, &keys.band(0, width)?, &values.band(0, width)?, &how)?
+            Some(Kept { kv, .. }) => {
+                kv.write_kv(&k, &v, pass.before, turn)?;
+                attend(&q, &kv.band(0, width)?, &kv.band(width, width)?, &how)?
             }
         };
-        self.out.then(&mixed, None, Some(residual))
+        self.out.then(&mixed, None, Some(x))
     }
 }
 
@@ -389,20 +404,27 @@ impl<B: Backend> Block<B> {
         })
     }
 
-    /// `[batch, queries, width]` → same.
-    fn forward(&self, x: &Tensor<B>, place: &Place<'_, B>) -> Result<Tensor<B>> {
+    /// `[batch, queries, width]` → same; `between` is done to what the attention
+    /// gives.
+    fn forward(
+        &self,
+        x: &Tensor<B>,
+        place: &Place<'_, B>,
+        between: &dyn Fn(&Tensor<B>) -> Result<Tensor<B>>,
+    ) -> Result<Tensor<B>> {
         match self.residual {
             Residual::Sequential => {
-                let x = self.attn.forward(&self.ln_1.forward(x)?, x, place)?;
-                self.mlp.forward(&self.ln_2.forward(&x)?, Some(&x))
+                let x = between(&self.attn.forward(x, Some(&self.ln_1), place)?)?;
+                self.mlp.forward(&x, Some(&self.ln_2), None, &x)
             }
             Residual::Parallel => {
-                let attended = self.attn.forward(&self.ln_1.forward(x)?, x, place)?;
-                self.mlp.forward(&self.ln_2.forward(x)?, Some(&attended))
+                let attended = between(&self.attn.forward(x, Some(&self.ln_1), place)?)?;
+                self.mlp.forward(x, Some(&self.ln_2), None, &attended)
             }
             Residual::PostNorm => {
-                let x = self.ln_1.forward(&self.attn.forward(x, x, place)?)?;
-                self.ln_2.forward(&self.mlp.forward(&x, Some(&x))?)
+                let x = self.ln_1.forward(&self.attn.forward(x, None, place)?)?;
+                let x = between(&x)?;
+                self.ln_2.forward(&self.mlp.forward(&x, None, None, &x)?)
             }
         }
     }
@@ -496,20 +518,17 @@ impl<B: Backend> Lm<B> {
     /// # Errors
     /// Where the device fails.
     pub fn cache(&self, capacity: usize, padding: &[usize]) -> Result<Cache<B>> {
-        let empty = |rows: usize| {
-            let shape = [padding.len(), rows, self.config.width];
+        let empty = |rows: usize, width: usize| {
+            let shape = [padding.len(), rows, width];
             let zeros = vec![0.0; shape.iter().product()];
             Tensor::upload(&self.backend, &zeros, &shape)
         };
+        let width = self.config.width;
+        let smeared = self.config.smeared_keys;
         let layers = self.blocks.iter().map(|_| {
             Ok(Kept {
-                keys: empty(capacity)?,
-                values: empty(capacity)?,
-                raw: self
-                    .config
-                    .smeared_keys
-                    .then(|| empty(1 + capacity))
-                    .transpose()?,
+                kv: empty(capacity, 2 * width)?,
+                raw: smeared.then(|| empty(1 + capacity, width)).transpose()?,
             })
         });
         Ok(Cache {
@@ -530,13 +549,16 @@ impl<B: Backend> Lm<B> {
         if capacity <= cache.capacity {
             return Ok(());
         }
-        let shape = [cache.batch, capacity - cache.capacity, self.config.width];
-        let zeros = vec![0.0; shape.iter().product()];
-        let more = Tensor::upload(&self.backend, &zeros, &shape)?;
+        let more = |width: usize| {
+            let shape = [cache.batch, capacity - cache.capacity, width];
+            let zeros = vec![0.0; shape.iter().product()];
+            Tensor::upload(&self.backend, &zeros, &shape)
+        };
+        let width = self.config.width;
         for kept in &mut cache.layers {
-            let parts = [&mut kept.keys, &mut kept.values];
-            for part in parts.into_iter().chain(&mut kept.raw) {
-                *part = Tensor::concat(part, &more)?;
+            kept.kv = Tensor::concat(&kept.kv, &more(2 * width)?)?;
+            if let Some(raw) = &mut kept.raw {
+                *raw = Tensor::concat(raw, &more(width)?)?;
             }
         }
         cache.capacity = capacity;
@@ -589,6 +611,21 @@ impl<B: Backend> Lm<B> {
         pass: &Pass<B>,
         cache: Option<&Cache<B>>,
     ) -> Result<Tensor<B>> {
+        self.block_with(layer, x, pass, cache, &|x| Ok(x.clone()))
+    }
+
+    /// As [`Lm::block`], with something between its attention and its MLP.
+    ///
+    /// # Errors
+    /// As [`Lm::block`], and where what is between fails.
+    pub fn block_with(
+        &self,
+        layer: usize,
+        x: &Tensor<B>,
+        pass: &Pass<B>,
+        cache: Option<&Cache<B>>,
+        between: &dyn Fn(&Tensor<B>) -> Result<Tensor<B>>,
+    ) -> Result<Tensor<B>> {
         let before = cache.map_or((0, pass.batch), |cache| (cache.len, cache.batch));
         if before != (pass.before, pass.batch) {
             return Err(Error::Shape {
@@ -602,7 +639,7 @@ impl<B: Backend> Lm<B> {
             rotary: self.rotary.as_ref(),
             cached: cache.map(|cache| &cache.layers[layer]),
         };
-        self.blocks[layer].forward(x, &place)
+        self.blocks[layer].forward(x, &place, between)
     }
 
     /// Ends a pass: the rows that every block has written now count.
@@ -615,15 +652,12 @@ impl<B: Backend> Lm<B> {
     /// # Errors
     /// Where shapes do not go together or the device fails.
     pub fn logits(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        let mut x = x.clone();
-        if let Some(norm) = &self.ln_final {
-            x = norm.forward(&x)?;
-        }
-        if let Some(map) = &self.embed_out {
-            x = map.forward(&x)?;
-        }
         let head = self.head.as_ref().unwrap_or(&self.token_embedding);
-        head.logits(&x)
+        match (&self.ln_final, &self.embed_out) {
+            (norm, None) => head.logits(x, norm.as_ref()),
+            (Some(norm), Some(map)) => head.logits(&norm.linear(x, map, None)?, None),
+            (None, Some(map)) => head.logits(&map.forward(x)?, None),
+        }
     }
 
     /// The residual stream before the first block and after each: `layers + 1`

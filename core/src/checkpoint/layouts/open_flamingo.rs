@@ -1,15 +1,40 @@
 //! OpenFlamingo: `flamingo.py`, `flamingo_lm.py` and `helpers.py`. The vision
-//! tower has open_clip's names, the language model transformers'.
+//! tower has open_clip's names, the language model transformers'. Otter is the
+//! same as a model of transformers (its `modeling_flamingo.py`): the vision
+//! tower has their names too, and the MLPs lie elsewhere.
 
 use super::language::Language;
-use super::{Recipe, block, open_clip};
+use super::{Recipe, block, open_clip, transformers};
 use crate::backend::Activation;
 use crate::config::VisionConfig;
 use crate::config::flamingo::{
-    FlamingoConfig, Gate, ResamplerConfig, ResamplerKind, VisionFeatures, XattnConfig,
+    FlamingoConfig, Gate, ResamplerConfig, ResamplerKind, VisionFeatures, XattnConfig, XattnKind,
 };
 use crate::config::language::{LmConfig, NormKind};
 use crate::{Error, Result};
+
+/// Otter's names.
+pub(super) fn otter_recipe(language: Language, name: &str) -> Recipe {
+    if name.starts_with("vision.") {
+        return transformers::recipe(name).renamed(|source| format!("vision_encoder.{source}"));
+    }
+    recipe(language, name).renamed(|source| {
+        let apart = source
+            .replace(
+                ".gated_cross_attn_layer.ff.",
+                ".gated_cross_attn_layer.feed_forward.",
+            )
+            .to_owned();
+        match apart.strip_prefix("perceiver.layers.") {
+            Some(rest) => format!(
+                "perceiver.layers.{}",
+                rest.replacen(".0.", ".", 1)
+                    .replacen(".1.", ".feed_forward.", 1)
+            ),
+            None => apart,
+        }
+    })
+}
 
 pub(super) fn recipe(language: Language, name: &str) -> Recipe {
     let (part, rest) = name.split_once('.').unwrap_or((name, ""));
@@ -40,7 +65,7 @@ pub(super) fn recipe(language: Language, name: &str) -> Recipe {
 }
 
 /// The norm and the two maps of a `nn.Sequential`.
-fn feed_forward(module: &str, rest: &str) -> Option<String> {
+pub(super) fn feed_forward(module: &str, rest: &str) -> Option<String> {
     let rest = rest.strip_prefix("ff.")?;
     let (part, leaf) = rest.split_once('.')?;
     let index = match part {
@@ -130,9 +155,11 @@ pub fn config(
             mlp_width: axis(&resampler("layers.0.ff.c_fc.weight"), 0)?,
             activation: Activation::Gelu,
             time_embeddings: axis(&resampler("time_embedding"), 0).unwrap_or(0),
+            qk_norm: false,
             norm_eps: 1e-5,
         },
         xattn: XattnConfig {
+            kind: XattnKind::Gated,
             heads: HEADS,
             head_dim: axis(&xattn("to_q.weight"), 0)? / HEADS,
             mlp_width: axis(&xattn("ff.c_fc.weight"), 0)?,
@@ -142,10 +169,12 @@ pub fn config(
             norm: NormKind::Layer,
             norm_eps: 1e-5,
             gate: Gate::Scalar,
+            qk_norm: false,
             all_previous: false,
         },
         lm,
         image_token,
+        more_image_tokens: Vec::new(),
         end_of_chunk,
     };
     config.check()?;
@@ -158,6 +187,10 @@ pub(super) fn ignores(source: &str) -> bool {
     let aliases = ["old_decoder_blocks.", "gated_cross_attn_layers."];
     let source = source.strip_prefix("lang_encoder.").unwrap_or(source);
     aliases.iter().any(|alias| source.starts_with(alias))
-        || source == "vision_encoder.proj"
+        || matches!(
+            source,
+            "vision_encoder.proj" | "vision_encoder.visual_projection.weight"
+        )
+        || source.ends_with(".position_ids")
         || Language::ignores(source)
 }

@@ -3,7 +3,7 @@
 
 use super::{Kernel, code, form, linear_few, linear_small, linear_sum, matrix_kernels, vectors};
 use crate::DeviceError;
-use crate::backend::{Epilogue, UnfoldDims};
+use crate::backend::{Activation, Columns, Epilogue, NormDims, RowNorm, UnfoldDims};
 use crate::gpu::recorder::{Dispatch, folded};
 use crate::gpu::tuning::LinearVariant;
 use crate::gpu::weight::Shard;
@@ -26,6 +26,26 @@ struct Rows<'a> {
     rows: usize,
     inner: usize,
     windows: Option<Windows>,
+    /// Done to few rows on the way.
+    before: Before<'a>,
+}
+
+/// What is done to x before the product.
+#[derive(Clone, Copy)]
+pub(in crate::gpu) enum Before<'a> {
+    Nothing,
+    Norm(&'a RowNorm<'a, Buffer>),
+    /// Rows are twice as long as the product's inner axis.
+    Glu(Activation),
+}
+
+impl<'a> Before<'a> {
+    fn norm(self) -> Option<&'a RowNorm<'a, Buffer>> {
+        match self {
+            Self::Norm(norm) => Some(norm),
+            Self::Nothing | Self::Glu(_) => None,
+        }
+    }
 }
 
 /// Windows of pictures, whose channels and columns are in equal groups.
@@ -41,16 +61,40 @@ struct Windows {
 pub(in crate::gpu) fn run(
     gpu: &Gpu,
     (buffer, rows): (&Buffer, usize),
+    before: Before<'_>,
     w: &GpuWeight,
     (out, inner): (usize, usize),
     epilogue: &Epilogue<'_, Buffer>,
 ) -> Result<Buffer, DeviceError> {
-    let x = Rows {
+    let mut x = Rows {
         buffer,
         rows,
         inner,
         windows: None,
+        before,
     };
+    let few = matches!(gpu.tuning.linear, None | Some(LinearVariant::Few)) && rows <= 4;
+    // Many rows are made ready once for all columns; few are, for each few
+    // columns again, in the product itself. The gate lies where the norm would.
+    let ready = match before {
+        Before::Norm(norm) if !few || epilogue.gate.is_some() => {
+            let band = Columns {
+                buffer,
+                start: 0,
+                stride: inner,
+            };
+            let dims = NormDims {
+                rows,
+                parts: 1,
+                cols: inner,
+                shared: true,
+            };
+            super::norm(gpu, &band, dims, norm)?
+        }
+        Before::Glu(activation) if !few => super::glu::run(gpu, buffer, (rows, inner), activation)?,
+        _ => return product(gpu, &x, w, out, epilogue),
+    };
+    (x.buffer, x.before) = (&ready, Before::Nothing);
     product(gpu, &x, w, out, epilogue)
 }
 
@@ -79,6 +123,7 @@ pub(in crate::gpu) fn conv2d(
         rows: dims.n * out_height * out_width,
         inner: dims.kernel * dims.kernel * group_channels,
         windows: (!pixels).then_some(windows),
+        before: Before::Nothing,
     };
     product(gpu, &x, w, out, epilogue)
 }
@@ -126,6 +171,8 @@ struct End {
     /// 1 before the activation, 2 after it.
     residual: u32,
     activation: u32,
+    /// 1 for one number, 2 for one of each column.
+    gate: u32,
 }
 
 impl Product<'_> {
@@ -158,6 +205,11 @@ impl Product<'_> {
                 (Some(_), false) => 2,
             },
             activation: code(epilogue.activation),
+            gate: match epilogue.gate {
+                None => 0,
+                Some((_, 1)) => 1,
+                Some(_) => 2,
+            },
         }
     }
 
@@ -211,7 +263,13 @@ impl Product<'_> {
             end.first,
         ];
         let mut parameters = sizes.map(|x| x as u32).to_vec();
-        parameters.extend([u32::from(end.bias), end.residual, end.activation]);
+        parameters.extend([u32::from(end.bias), end.residual, end.activation, end.gate]);
+        let eps = self.x.before.norm().map_or(0.0, |norm| norm.eps);
+        let glu = match self.x.before {
+            Before::Glu(activation) => code(Some(activation)),
+            Before::Nothing | Before::Norm(_) => 0,
+        };
+        parameters.extend([eps.to_bits(), glu]);
         parameters.extend([row_tiles as u32, split as u32]);
         if let Some(x) = self.x.windows {
             let d = x.dims;
@@ -237,13 +295,17 @@ impl Product<'_> {
         parameters
     }
 
-    fn inputs(&self) -> [Option<&Buffer>; 5] {
+    fn inputs(&self) -> [Option<&Buffer>; 7] {
+        let gate = self.epilogue.gate.map(|(gate, _)| gate);
+        let norm = self.x.before.norm();
         [
             Some(self.x.buffer),
             Some(&self.shard.data),
             self.shard.scales.as_ref(),
             self.epilogue.bias,
             self.epilogue.residual,
+            norm.map(|norm| norm.weight).or(gate),
+            norm.and_then(|norm| norm.bias),
         ]
     }
 
@@ -271,10 +333,16 @@ impl Product<'_> {
     }
 
     fn few(&self) -> Result<(), DeviceError> {
+        let before = match self.x.before {
+            Before::Nothing => 0,
+            Before::Norm(norm) if norm.bias.is_some() => 1,
+            Before::Norm(_) => 2,
+            Before::Glu(_) => 3,
+        };
         let (x, y, z) = folded(self.shard.rows.div_ceil(linear_few::COLUMNS) as u32);
         self.gpu.recorder.dispatch(&Dispatch {
             kernel: &linear_few::KERNELS[form(self.quads())],
-            variant: self.variant() | (self.x.rows as u32) << 16,
+            variant: self.variant() | (self.x.rows as u32) << 16 | before << 24,
             inputs: &self.inputs(),
             output: self.output,
             parameters: &self.parameters(&self.end(), x as usize, 0),
@@ -297,6 +365,7 @@ impl Product<'_> {
             bias: false,
             residual: 0,
             activation: 0,
+            gate: 0,
         };
         self.gpu.recorder.dispatch(&Dispatch {
             // Parts are stored in vectors whatever the output's columns are.
@@ -308,13 +377,8 @@ impl Product<'_> {
             groups: (self.column_tiles(32) as u32, row_tiles as u32, parts as u32),
             work: self.work(),
         })?;
-        let inputs = [
-            Some(&partial),
-            None,
-            None,
-            self.epilogue.bias,
-            self.epilogue.residual,
-        ];
+        let mut inputs = self.inputs();
+        inputs[..3].copy_from_slice(&[Some(&partial), None, None]);
         let quads = rows * width / 4;
         self.gpu.recorder.dispatch(&Dispatch {
             kernel: &linear_sum::KERNELS[form(self.quads())],
