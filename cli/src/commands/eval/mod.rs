@@ -1,3 +1,4 @@
+mod agreement;
 mod data;
 
 use anyhow::Result;
@@ -11,6 +12,8 @@ pub struct Eval {
 
 #[derive(clap::Subcommand)]
 enum Of {
+    /// Beside the same model in more bits.
+    Agreement(agreement::Compare),
     /// On cases of your own.
     Data(data::Data),
 }
@@ -18,6 +21,7 @@ enum Of {
 impl Eval {
     pub(super) fn run(self) -> Result<()> {
         match self.of {
+            Of::Agreement(command) => command.run(),
             Of::Data(command) => command.run(),
         }
     }
