@@ -131,8 +131,8 @@ fn rows_of_added_tokens_are_exact() {
                 assert_eq!(gguf.shape(&apart).unwrap()[0], rows);
                 gguf.read(&apart).unwrap().into_f32()
             };
-            let end = &expected[..];
-            assert_eq!(found[found.len() - end.len()..], *end, "{dtype}: {table}");
+            let end = found.len() - expected.len();
+            assert_eq!(found[end..], *expected, "{dtype}: {table}");
         }
         let _ = package_agrees(&file).unwrap();
         // Packed again, and whole.

@@ -273,7 +273,7 @@ fn classes() {
 fn hateful_memes() {
     // The words of the vocabulary have no `yes`: an unknown one is w0, and both
     // are as likely, so the curve is that of ties.
-    let label = |i: usize| if i % 2 == 0 { "yes" } else { "no" };
+    let label = |i: usize| ["yes", "no"][i % 2];
     let line = |i: usize| json!({ "image": format!("{i}.png"), "text": format!("w{i}"), "label": label(i) });
     let (folder, data) = prepared("hateful", line);
     let found = eval(

@@ -8,11 +8,15 @@ use std::path::Path;
 
 use plume_cli::writer;
 use plume_core::backend::{Activation, Backend, WeightData};
-use plume_core::checkpoint::{Checkpoint, LmInit, Scope, Source, lm_config, lm_layout};
+use plume_core::checkpoint::{
+    Checkpoint, Layout, LmInit, Packed, Precision, Scope, Source, Weights, asked, lm_config,
+    lm_layout, pack,
+};
 use plume_core::config::language::{LmConfig, NormKind, Positions, Residual};
 use plume_core::cpu::Candle;
 use plume_core::models::lm::{Lm, Pass};
 use plume_core::prompts::Segment;
+use plume_core::tasks::agreement::{Agreement, likeliest_after};
 use plume_core::tasks::generate::{End, Method, Options, TextStream, generate};
 use plume_core::tensor::Tensor;
 use plume_tests::{Golden, gpu, max_error, root, shared};
@@ -305,6 +309,57 @@ fn what_is_not_computed_is_refused() {
             error.contains("expected") || error.contains("multiple"),
             "{error}"
         );
+    }
+}
+
+/// Forced decoding on a trained model: in 8 bits it would write the same, in 4
+/// nearly so. It is very small, which makes 4 bits cost more than they do a
+/// model of use.
+#[test]
+fn fewer_bits_write_the_same() {
+    let Some(folder) = shared("tiny-lm") else {
+        return;
+    };
+    let device = Candle::new();
+    let source = Llama2c::open(&folder.join("aidreams260K.bin"));
+    let config = source.config.clone();
+    let load =
+        |source: &dyn Source| Lm::load(&Scope::root(&device, source).child("lm"), &config).unwrap();
+    let whole = load(&source);
+    // The start of a text, and a token after it.
+    let texts: Vec<Vec<u32>> = (0..12)
+        .map(|i| {
+            let prompt = [1, 260 + 17 * i];
+            [&prompt[..], &greedy(&whole, &prompt, 125)].concat()
+        })
+        .collect();
+    let all = asked(|device, source| Lm::load(&Scope::root(device, source).child("lm"), &config));
+    let all = all.unwrap();
+    let packed = Packed {
+        config: config.to_json(),
+        ..Packed::default()
+    };
+    for (precision, least) in [
+        (Precision::F16, 99.0),
+        (Precision::Q8_0, 99.0),
+        (Precision::Q4_0, 94.0),
+    ] {
+        let file = pack(Vec::new(), &packed, &all, &source, precision, |_| {}).unwrap();
+        let file = Weights::open(Box::new(file))
+            .unwrap()
+            .under(Layout::Canonical);
+        let small = load(&file);
+        let mut agreement = Agreement::default();
+        for text in &texts {
+            let after = |lm: &Lm<Candle>| pollster::block_on(likeliest_after(lm, text)).unwrap();
+            agreement.count(&after(&small), &after(&whole), 1);
+        }
+        let percent = agreement.percent();
+        println!(
+            "{precision:?}: {percent:.2} % of {} tokens",
+            agreement.tokens
+        );
+        assert!(percent >= least, "{precision:?}: {percent}");
     }
 }
 

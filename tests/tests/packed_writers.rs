@@ -180,3 +180,56 @@ fn the_gguf_package_reads_a_packed_flamingo() {
         );
     }
 }
+
+/// `plume eval agreement`, counted again.
+#[test]
+fn agreement_is_counted() {
+    let folder = scratch("agreement");
+    write_flamingo(&folder, &small_flamingo(), &Drawn(6)).unwrap();
+    let segments = segments(&folder);
+    let prompts = folder.join("prompts.jsonl");
+    let line = serde_json::json!({ "segments": segments }).to_string();
+    std::fs::write(&prompts, format!("{line}\n\n{line}\n")).unwrap();
+    let agreement = |model: &Path, new: &str| -> Value {
+        let [model, reference, prompts] = [model, &folder, &prompts].map(|p| p.to_str().unwrap());
+        let told = well(&[
+            "eval",
+            "agreement",
+            "--json",
+            "--model",
+            model,
+            "--reference",
+            reference,
+            "--prompts",
+            prompts,
+            "--max-new-tokens",
+            new,
+        ]);
+        serde_json::from_str(&told).unwrap()
+    };
+    let files = ["f32", "q4_0"].map(|dtype| {
+        let file = folder.join(format!("{dtype}.gguf"));
+        pack(&folder, &file, dtype);
+        file
+    });
+    let same = agreement(&files[0], "5");
+    assert_eq!(
+        (&same["prompts"], &same["tokens"], &same["same"]),
+        (&2.into(), &10.into(), &10.into())
+    );
+
+    // Of the prompts' own tokens.
+    let device = Candle::new();
+    let likeliest = |model: &Path| -> Vec<usize> {
+        let logits = logits(&device, model, &segments, &folder);
+        let rows = logits.chunks_exact(160);
+        let best = |row: &[f32]| (0..160).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap();
+        rows.map(best).collect()
+    };
+    let (whole, small) = (likeliest(&folder), likeliest(&files[1]));
+    let same = whole.iter().zip(&small).filter(|(a, b)| a == b).count();
+    let found = agreement(&files[1], "0");
+    assert_eq!(found["tokens"], 2 * whole.len());
+    assert_eq!(found["same"], 2 * same);
+    assert!(same < whole.len(), "4 bits change nothing");
+}

@@ -39,14 +39,18 @@ fn convolution(name: &str) -> bool {
 
 /// What 4 bits would lose at the first step of a text, or with every block add
 /// to what the text tower, the narrower of the two, carries on, or behind the
-/// last block, where nothing evens it out: stored in 8.
+/// last block, where nothing evens it out, as in a language model's tables:
+/// stored in 8.
 fn eight_bits(name: &str) -> bool {
     let text = name.strip_prefix("text.").is_some_and(|name| {
         let writes = [".attn.out.weight", ".mlp.c_proj.weight"];
         name == "token_embedding" || writes.iter().any(|end| name.ends_with(end))
     });
     let pool = ["vision.map.", "vision.attnpool."];
-    text || pool.iter().any(|start| name.starts_with(start)) || convolution(name)
+    let tables = ["lm.token_embedding", "lm.head"];
+    text || tables.contains(&name)
+        || pool.iter().any(|start| name.starts_with(start))
+        || convolution(name)
 }
 
 impl Precision {

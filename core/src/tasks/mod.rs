@@ -1,5 +1,6 @@
 //! What a person asks for, in terms of the models.
 
+pub mod agreement;
 pub mod chat;
 pub mod classify;
 pub mod generate;

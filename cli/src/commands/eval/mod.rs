@@ -1,3 +1,4 @@
+mod agreement;
 mod data;
 mod world;
 
@@ -12,6 +13,8 @@ pub struct Eval {
 
 #[derive(clap::Subcommand)]
 enum Of {
+    /// Beside the same model in more bits.
+    Agreement(agreement::Compare),
     /// On cases of your own.
     Data(data::Data),
     /// On the world of drawings.
@@ -21,6 +24,7 @@ enum Of {
 impl Eval {
     pub(super) fn run(self) -> Result<()> {
         match self.of {
+            Of::Agreement(command) => command.run(),
             Of::Data(command) => command.run(),
             Of::World(command) => command.run(),
         }
