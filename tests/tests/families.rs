@@ -346,7 +346,7 @@ fn memory_of(all: &[Asked], bits: f64) -> f64 {
     let bytes = |asked: &Asked| {
         let numbers = asked.shape.iter().product::<usize>() as f64;
         let whole = asked.shape.last().is_some_and(|cols| cols % 32 == 0);
-        let blocks = asked.role == Role::Weight && whole;
+        let blocks = matches!(asked.role, Role::Weight | Role::Table { .. }) && whole;
         numbers * if blocks { bits } else { 16.0 } / 8.0
     };
     all.iter().map(bytes).sum()
