@@ -2,6 +2,8 @@
 //! Library code, so that the command line and the page measure alike; the clock
 //! is the caller's.
 
+pub mod language;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Result;

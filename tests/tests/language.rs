@@ -611,3 +611,31 @@ fn smeared_keys_know_the_token_before_on_the_gpu() {
         smeared_keys_know_the_token_before(&gpu);
     }
 }
+
+/// What `plume bench` says that a token reads is what the file holds of blocks
+/// and head, and the same code counts the device's work.
+#[test]
+fn a_token_reads_every_block_and_the_head() {
+    let from = root().join("tests/golden/lm/neox");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-lm");
+    std::fs::create_dir_all(&folder).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(from.join(file), folder.join(file)).unwrap();
+    }
+    let tokenizer = plume_tests::writers::tokenizer().to_string();
+    std::fs::write(folder.join("tokenizer.json"), tokenizer).unwrap();
+    let told =
+        plume_tests::command::well(&["bench", "--json", "--model", folder.to_str().unwrap()]);
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let bytes = std::fs::read(folder.join("model.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let read = |name: &str| name.starts_with("gpt_neox.layers.") || name == "embed_out.weight";
+    let tensors = file.tensors().into_iter().filter(|(name, _)| read(name));
+    let expected: usize = tensors.map(|(_, view)| view.data().len()).sum();
+    assert_eq!(told["bytes"], expected);
+    assert_eq!(told["prompt"], 48);
+    for row in ["prefill", "token"] {
+        assert!(told[row]["least"].as_f64().unwrap() > 0.0, "{told}");
+    }
+    assert!(told["copy"].as_f64().unwrap() > 0.0);
+}
