@@ -151,6 +151,7 @@ pub(super) async fn looked(prompt: Vec<Piece>, answer: String) -> Result<Vec<Gaz
         request,
         prompt,
         answer,
+        layers: Vec::new(),
     };
     match ask(request, wish).await? {
         News::Looked { gazes, .. } => Ok(gazes),
