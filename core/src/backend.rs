@@ -81,17 +81,46 @@ pub fn alibi_slope(head: usize, heads: usize, max_bias: u32) -> f32 {
 }
 
 /// What `linear` does after the product, in this order: add the bias, apply
-/// the activation, add the residual; or, where `residual_first`, add the bias,
-/// add the residual, apply the activation.
+/// the activation, multiply by the gate, add the residual; or, where
+/// `residual_first`, add the bias, add the residual, apply the activation.
 pub struct Epilogue<'a, Buffer> {
     /// `[out]`, added to every row.
     pub bias: Option<&'a Buffer>,
     /// Applied after the bias.
     pub activation: Option<Activation>,
+    /// What is multiplied by `tanh` of it (Flamingo §2.2), and its length: 1 or
+    /// `out`.
+    pub gate: Option<(&'a Buffer, usize)>,
     /// `[rows, out]`, added last.
     pub residual: Option<&'a Buffer>,
     /// The residual is added before the activation, as ResNets do.
     pub residual_first: bool,
+}
+
+/// A norm of the rows of a matrix: with a bias, to mean 0 and variance 1 (two
+/// passes, biased variance), then `· weight + bias`; without, by the root of
+/// the mean square, then `· weight` (Zhang and Sennrich 2019).
+pub struct RowNorm<'a, Buffer> {
+    /// A gain for each column.
+    pub weight: &'a Buffer,
+    /// What is added to each column.
+    pub bias: Option<&'a Buffer>,
+    /// Added to the variance or the mean square.
+    pub eps: f32,
+}
+
+/// The sizes of one `norm` call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NormDims {
+    /// Rows of the band.
+    pub rows: usize,
+    /// Equal parts of each row, each of which is normalised on its own.
+    pub parts: usize,
+    /// Columns of a part.
+    pub cols: usize,
+    /// The parts have one weight and bias `[cols]` between them, rather than
+    /// `[parts · cols]`.
+    pub shared: bool,
 }
 
 /// A band of columns of a row-major matrix: `width` columns starting at
@@ -355,15 +384,37 @@ pub trait Backend: Clone + 'static {
         out_in: (usize, usize),
         epilogue: Epilogue<'_, Self::Buffer>,
     ) -> Result<Self::Buffer>;
-    /// `[rows, cols]` → same: mean 0 and variance 1 in each row (two passes,
-    /// biased variance), then `· weight + bias`.
-    fn layer_norm(
+    /// `linear` of the rows of `x` after a norm. A device may do both at once.
+    fn norm_linear(
         &self,
         x: &Self::Buffer,
-        rows_cols: (usize, usize),
-        weight: &Self::Buffer,
-        bias: &Self::Buffer,
-        eps: f32,
+        rows: usize,
+        norm: &RowNorm<'_, Self::Buffer>,
+        w: &Self::Weight,
+        out_in: (usize, usize),
+        epilogue: Epilogue<'_, Self::Buffer>,
+    ) -> Result<Self::Buffer> {
+        let cols = out_in.1;
+        let band = Columns {
+            buffer: x,
+            start: 0,
+            stride: cols,
+        };
+        let dims = NormDims {
+            rows,
+            parts: 1,
+            cols,
+            shared: true,
+        };
+        self.linear(&self.norm(band, dims, norm)?, rows, w, out_in, epilogue)
+    }
+    /// A band of columns → `[rows, parts · cols]`, each part of a row
+    /// normalised.
+    fn norm(
+        &self,
+        x: Columns<'_, Self::Buffer>,
+        dims: NormDims,
+        norm: &RowNorm<'_, Self::Buffer>,
     ) -> Result<Self::Buffer>;
     /// `[rows, cols]` → same: each row divided by its Euclidean length (a row
     /// of zeros stays zero).
@@ -398,15 +449,6 @@ pub trait Backend: Clone + 'static {
         dims: AttentionDims,
         rule: Option<&Self::Ids>,
     ) -> Result<Self::Buffer>;
-    /// `[rows, cols]` → same: each row divided by the root of its mean square
-    /// (plus `eps`), then `· weight` (Zhang and Sennrich 2019).
-    fn rms_norm(
-        &self,
-        x: &Self::Buffer,
-        rows_cols: (usize, usize),
-        weight: &Self::Buffer,
-        eps: f32,
-    ) -> Result<Self::Buffer>;
     /// Rotary positions: a band of a projection → `[rows, heads · head_dim]`,
     /// with the pairs of each head turned. Row `p` of `table` `[positions,
     /// rotary_dims]` has the cosines of the angles at position `p`, then the
@@ -434,6 +476,11 @@ pub trait Backend: Clone + 'static {
         rows_width: (usize, usize),
         activation: Activation,
     ) -> Result<Self::Buffer>;
+    /// `[rows, cols]` → `[rows, 2 · k + 1]`: the `k` largest numbers of each
+    /// row, largest first and of equal ones the first first; their places, as
+    /// numbers; and the logarithm of the sum of the exponentials of the row. No
+    /// number of it is infinite or none at all.
+    fn top_k(&self, x: &Self::Buffer, rows_cols: (usize, usize), k: usize) -> Result<Self::Buffer>;
     /// Writes rows into a cache `[batch, capacity, width]` in place: the band
     /// `x` `[batch · rows, width]` to rows `start .. start + rows` of each
     /// sequence.
@@ -442,6 +489,18 @@ pub trait Backend: Clone + 'static {
         cache: &Self::Buffer,
         dims: WriteDims,
         x: Columns<'_, Self::Buffer>,
+    ) -> Result<()>;
+    /// Writes keys and values `[batch · rows, width]` into a cache `[batch,
+    /// capacity, 2 · width]` in place, side by side, to rows `start .. start +
+    /// rows` of each sequence; the pairs of the keys are turned on the way as
+    /// [`Backend::rotary`] turns them, where there is a table.
+    fn write_kv(
+        &self,
+        cache: &Self::Buffer,
+        dims: WriteDims,
+        keys: Columns<'_, Self::Buffer>,
+        values: Columns<'_, Self::Buffer>,
+        turn: Option<(&Self::Buffer, RotaryDims)>,
     ) -> Result<()>;
     /// `[n, h, w, c]` → `[n · out_h · out_w, kernel · kernel · c]`: the windows
     /// of a convolution as rows (window row, window column, channel).

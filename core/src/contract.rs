@@ -203,6 +203,7 @@ impl<B: Backend> Suite<'_, B> {
                     activation,
                     residual: full.then_some(&residual),
                     residual_first: half,
+                    ..After::default()
                 };
                 let got = x.linear(&w, &after)?;
                 let mut want = Vec::with_capacity(rows * cols);

@@ -66,16 +66,34 @@ impl<B: Backend> Linear<B> {
         activation: Option<Activation>,
         residual: Option<&Tensor<B>>,
     ) -> Result<Tensor<B>> {
-        let bias = self.bias.as_ref();
-        x.linear(
-            &self.weight,
-            &After {
-                bias,
-                activation,
-                residual,
-                residual_first: false,
-            },
-        )
+        let after = After {
+            residual,
+            ..self.after(activation)
+        };
+        x.linear(&self.weight, &after)
+    }
+
+    /// `residual + tanh(gate) · (x · wᵀ + bias)`; without a gate it is open.
+    pub(crate) fn gated(
+        &self,
+        x: &Tensor<B>,
+        gate: Option<&Tensor<B>>,
+        residual: Option<&Tensor<B>>,
+    ) -> Result<Tensor<B>> {
+        let after = After {
+            gate,
+            residual,
+            ..self.after(None)
+        };
+        x.linear(&self.weight, &after)
+    }
+
+    fn after(&self, activation: Option<Activation>) -> After<'_, B> {
+        After {
+            bias: self.bias.as_ref(),
+            activation,
+            ..After::default()
+        }
     }
 }
 

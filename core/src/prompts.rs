@@ -120,6 +120,26 @@ impl PromptStyle {
         }
     }
 
+    /// flamingo-mini's, which was trained on captions alone
+    /// (`flamingo_processor.py`).
+    pub fn flamingo_mini() -> Self {
+        Self {
+            start: "</s>".into(),
+            output: String::new(),
+            ..Self::paper()
+        }
+    }
+
+    /// Otter's (its README).
+    pub fn otter() -> Self {
+        Self {
+            output: "User: what does the image describe? GPT:<answer>".into(),
+            question: ("User: ".into(), " GPT:<answer>".into()),
+            shot_end: String::new(),
+            ..Self::open_flamingo()
+        }
+    }
+
     /// IDEFICS's (`processing_idefics.py`).
     pub fn idefics() -> Self {
         Self {

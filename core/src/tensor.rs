@@ -1,7 +1,7 @@
 //! The checked front door to a [`Backend`]: shape errors are made here, once.
 
 use crate::backend::{
-    Activation, Backend, Epilogue, ExciteDims, Mask, Padding, PoolDims, Span, UnfoldDims,
+    Activation, Backend, Epilogue, ExciteDims, Mask, Padding, PoolDims, RowNorm, Span, UnfoldDims,
 };
 use crate::{Error, Result};
 
@@ -77,12 +77,40 @@ impl Window {
     }
 }
 
+/// A norm of rows: see [`RowNorm`].
+pub struct NormOf<'a, B: Backend> {
+    /// `[cols]`.
+    pub weight: &'a Tensor<B>,
+    /// `[cols]`; without it the norm is that of root mean squares.
+    pub bias: Option<&'a Tensor<B>>,
+    /// Added to the variance or the mean square.
+    pub eps: f32,
+}
+
+impl<'a, B: Backend> NormOf<'a, B> {
+    /// The norm of rows of `cols`.
+    fn checked(&self, cols: usize) -> Result<RowNorm<'a, B::Buffer>> {
+        for parameter in [Some(self.weight), self.bias].into_iter().flatten() {
+            if parameter.len() != cols {
+                return Err(shape_error("norm", format!("[{cols}]"), &parameter.shape));
+            }
+        }
+        Ok(RowNorm {
+            weight: &self.weight.buffer,
+            bias: self.bias.map(|bias| &bias.buffer),
+            eps: self.eps,
+        })
+    }
+}
+
 /// What follows a linear map: see [`Epilogue`].
 pub struct After<'a, B: Backend> {
     /// `[out]`.
     pub bias: Option<&'a Tensor<B>>,
     /// Applied after the bias.
     pub activation: Option<Activation>,
+    /// `[1]` or `[out]`: multiplied by `tanh` of it after the activation.
+    pub gate: Option<&'a Tensor<B>>,
     /// `[rows, out]`.
     pub residual: Option<&'a Tensor<B>>,
     /// The residual is added before the activation.
@@ -94,6 +122,7 @@ impl<B: Backend> Default for After<'_, B> {
         Self {
             bias: None,
             activation: None,
+            gate: None,
             residual: None,
             residual_first: false,
         }
@@ -118,9 +147,19 @@ impl<'a, B: Backend> After<'a, B> {
         };
         fits(self.bias, &[out])?;
         fits(self.residual, &[rows, out])?;
+        if let Some(gate) = self.gate
+            && (self.residual_first || (gate.len() != 1 && gate.len() != out))
+        {
+            return Err(shape_error(
+                operation,
+                format!("a gate [1] or [{out}] before the residual"),
+                &gate.shape,
+            ));
+        }
         Ok(Epilogue {
             bias: self.bias.map(|t| &t.buffer),
             activation: self.activation,
+            gate: self.gate.map(|t| (&t.buffer, t.len())),
             residual: self.residual.map(|t| &t.buffer),
             residual_first: self.residual_first,
         })
@@ -300,29 +339,53 @@ impl<B: Backend> Tensor<B> {
         })
     }
 
+    /// `[.., in]` → `[.., out]`: as [`Tensor::linear`] of each row normalised.
+    ///
+    /// # Errors
+    /// Where shapes do not go together or the device fails.
+    pub fn norm_linear(
+        &self,
+        norm: &NormOf<'_, B>,
+        w: &Weight<B>,
+        after: &After<'_, B>,
+    ) -> Result<Self> {
+        let (rows, cols) = self.rows();
+        if cols != w.cols {
+            return Err(shape_error(
+                "linear",
+                format!("[.., {}]", w.cols),
+                &self.shape,
+            ));
+        }
+        let mut shape = self.shape.clone();
+        if let Some(last) = shape.last_mut() {
+            *last = w.rows;
+        }
+        let norm = norm.checked(cols)?;
+        let epilogue = after.checked("linear", rows, w.rows)?;
+        let sizes = (w.rows, w.cols);
+        let buffer =
+            self.backend
+                .norm_linear(&self.buffer, rows, &norm, &w.inner, sizes, epilogue)?;
+        Ok(self.with(buffer, shape))
+    }
+
+    /// `[.., cols]` → same: each row normalised.
+    ///
+    /// # Errors
+    /// Where shapes do not go together or the device fails.
+    pub fn norm(&self, norm: &NormOf<'_, B>) -> Result<Self> {
+        let normed = self.band(0, self.rows().1)?.norm(norm, 1)?;
+        normed.reshape(&self.shape)
+    }
+
     /// `[.., cols]` → same: each row normalised, then `· weight + bias`.
     ///
     /// # Errors
     /// Where shapes do not go together or the device fails.
     pub fn layer_norm(&self, weight: &Self, bias: &Self, eps: f32) -> Result<Self> {
-        let (rows, cols) = self.rows();
-        for parameter in [weight, bias] {
-            if parameter.len() != cols {
-                return Err(shape_error(
-                    "layer_norm",
-                    format!("[{cols}]"),
-                    &parameter.shape,
-                ));
-            }
-        }
-        let buffer = self.backend.layer_norm(
-            &self.buffer,
-            (rows, cols),
-            &weight.buffer,
-            &bias.buffer,
-            eps,
-        )?;
-        Ok(self.with(buffer, self.shape.clone()))
+        let bias = Some(bias);
+        self.norm(&NormOf { weight, bias, eps })
     }
 
     /// `[.., cols]` → same: each row of length one.

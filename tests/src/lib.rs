@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod command;
 pub mod gguf;
 pub mod hub;
+pub mod names;
 pub mod writers;
 
 use std::path::{Path, PathBuf};

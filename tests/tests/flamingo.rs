@@ -12,7 +12,7 @@ use plume_core::backend::{Activation, Backend};
 use plume_core::checkpoint::layouts::{Family, Language};
 use plume_core::checkpoint::{Checkpoint, Layout, Recipe, asked};
 use plume_core::config::flamingo::{
-    FlamingoConfig, Gate, ResamplerConfig, ResamplerKind, VisionFeatures, XattnConfig,
+    FlamingoConfig, Gate, ResamplerConfig, ResamplerKind, VisionFeatures, XattnConfig, XattnKind,
 };
 use plume_core::config::language::{LmConfig, NormKind, Positions, Residual};
 use plume_core::config::{StemConfig, TransformerConfig, VisionConfig, VisionPool, VitConfig};
@@ -61,8 +61,10 @@ fn config() -> FlamingoConfig {
             activation: Activation::Gelu,
             time_embeddings: 0,
             norm_eps: 1e-5,
+            qk_norm: false,
         },
         xattn: XattnConfig {
+            kind: XattnKind::Gated,
             layers: XattnConfig::every_last(2, 4),
             heads: 8,
             head_dim: 64,
@@ -73,6 +75,7 @@ fn config() -> FlamingoConfig {
             norm_eps: 1e-5,
             gate: Gate::Scalar,
             all_previous: false,
+            qk_norm: false,
         },
         lm: LmConfig {
             vocab_size: 160,
@@ -94,6 +97,7 @@ fn config() -> FlamingoConfig {
             tied: true,
         },
         image_token: 159,
+        more_image_tokens: Vec::new(),
         end_of_chunk: 158,
     }
 }

@@ -170,6 +170,20 @@ fn linear_with_everything_that_follows() {
                     activation,
                     residual: Some(&x[3]),
                     residual_first,
+                    ..After::default()
+                };
+                x[0].linear(&weight(&x[1]), &after)
+            });
+        }
+        for gate in [1, 5] {
+            let shapes: [&[usize]; 4] = [&[3, 4], &[5, 4], &[3, 5], &[gate]];
+            let name = format!("linear, {activation:?}, gate of {gate}");
+            check(&name, &shapes, |x| {
+                let after = After {
+                    activation,
+                    residual: Some(&x[2]),
+                    gate: Some(&x[3]),
+                    ..After::default()
                 };
                 x[0].linear(&weight(&x[1]), &after)
             });

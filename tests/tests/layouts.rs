@@ -10,47 +10,9 @@ use plume_core::backend::Activation;
 use plume_core::checkpoint::{Bytes, Checkpoint, Init, Recipe, Source};
 use plume_core::checkpoint::{Layout, clip_config, inventory, openai_config};
 use plume_core::config::{ClipConfig, Scoring, VisionConfig};
+use plume_tests::names::{self, collapsed, elements};
 use plume_tests::{root, shared};
-use serde::Deserialize;
 use serde_json::{Value, json};
-
-/// A model of `tests/golden/names.json`: for each path, with its numbers
-/// replaced by stars, how many tensors there are of each shape.
-#[derive(Deserialize)]
-struct Published {
-    config: Value,
-    tensors: BTreeMap<String, BTreeMap<String, usize>>,
-}
-
-fn published() -> BTreeMap<String, Published> {
-    let file = root().join("tests/golden/names.json");
-    serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
-}
-
-/// Replaces the numbers of a path by stars.
-fn collapsed(name: &str) -> String {
-    let parts: Vec<&str> = name.split('.').collect();
-    let last = parts.len() - 1;
-    let star = |(i, part): (usize, &&str)| {
-        let inside = i > 0 && i < last && part.bytes().all(|b| b.is_ascii_digit());
-        if inside {
-            "*".to_owned()
-        } else {
-            (*part).to_owned()
-        }
-    };
-    parts
-        .iter()
-        .enumerate()
-        .map(star)
-        .collect::<Vec<_>>()
-        .join(".")
-}
-
-fn elements(shape: &str) -> usize {
-    let shape: Vec<usize> = serde_json::from_str(shape).unwrap();
-    shape.iter().product()
-}
 
 /// The numbers of a layout's tensors that reach the model: all of them, but
 /// of a batch norm, which is folded, only one for each channel, and no gain of
@@ -74,7 +36,7 @@ fn numbers(layout: Layout, tensors: &BTreeMap<String, BTreeMap<String, usize>>) 
 
 #[test]
 fn every_name_has_one_recipe_and_no_tensor_is_left_over() {
-    for (name, model) in published() {
+    for (name, model) in names::published("names.json") {
         let config = clip_config(&model.config.to_string()).unwrap();
         let asked = inventory(&config).unwrap();
         let has = |mark: &str| model.tensors.contains_key(&collapsed(mark));
@@ -118,7 +80,7 @@ fn every_name_has_one_recipe_and_no_tensor_is_left_over() {
 #[test]
 fn published_configurations_are_the_presets() {
     let mut seen = 0;
-    for (name, model) in published() {
+    for (name, model) in names::published("names.json") {
         let (publisher, name) = name.split_once(' ').unwrap();
         let mut found = clip_config(&model.config.to_string()).unwrap();
         let preset = |name: &str| ClipConfig::preset(name).unwrap();
@@ -274,7 +236,7 @@ impl Bytes for Zeros {
 
 #[test]
 fn openais_archives_tell_their_sizes_by_their_shapes() {
-    for (name, model) in published() {
+    for (name, model) in names::published("names.json") {
         let Some(name) = name.strip_suffix("-quickgelu") else {
             continue;
         };
@@ -362,7 +324,7 @@ fn heads_of_80_are_not_taken_for_heads_of_64() {
         "transformers ViT-H-14",
         "timm vit_huge_patch14_clip_224",
     ] {
-        let config = clip_config(&published()[name].config.to_string()).unwrap();
+        let config = clip_config(&names::published("names.json")[name].config.to_string()).unwrap();
         assert_eq!(
             (vit(&config).width, vit(&config).heads),
             (1280, 16),
@@ -424,7 +386,7 @@ fn a_tower_that_was_trained_on_is_refused() {
 #[test]
 fn the_tower_that_is_in_the_file_is_taken() {
     let preset = ClipConfig::preset("TinyCLIP-ViT-8M-16-Text-3M").unwrap();
-    let names = &published()["transformers TinyCLIP-ViT-8M-16-Text-3M"].tensors;
+    let names = &names::published("names.json")["transformers TinyCLIP-ViT-8M-16-Text-3M"].tensors;
     for (tower, has) in [("vision", (true, false)), ("text", (false, true))] {
         let tensors = names.iter().filter(|(name, _)| name.starts_with(tower));
         let file: serde_json::Map<String, Value> = tensors

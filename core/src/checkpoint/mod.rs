@@ -33,7 +33,8 @@ pub use gguf::Gguf;
 pub use init::Init;
 pub use inventory::{Asked, Role, asked, inventory};
 pub use layouts::{
-    Layout, Recipe, clip_config, flamingo_config, lm_config, lm_layout, openai_config, writes,
+    Layout, Recipe, clip_config, flamingo_config, flamingo_mini_config, idefics_config, lm_config,
+    lm_layout, openai_config, writes,
 };
 pub use pack::{Precision, pack};
 pub use packed::Packed;
@@ -424,12 +425,25 @@ impl Source for Checkpoint {
         match self.layout.recipe(name) {
             Recipe::Take(source) => self.take(&source, shape),
             Recipe::Concat(sources) => {
-                let mut part = shape.to_vec();
-                if let Some(rows) = part.first_mut() {
-                    *rows /= sources.len();
+                let mut found = vec![0];
+                let parts = sources.iter().map(|source| {
+                    let mut part = shape.to_vec();
+                    let there = self.file.shape(source).and_then(<[_]>::first);
+                    if let (Some(rows), Some(there)) = (part.first_mut(), there) {
+                        *rows = *there;
+                        found[0] += there;
+                    }
+                    self.take(source, &part)
+                });
+                let parts = parts.collect::<Result<_>>()?;
+                if found.first() != shape.first() {
+                    return Err(Error::TensorShape {
+                        name: sources.join("` and `"),
+                        expected: shape.to_vec(),
+                        found,
+                    });
                 }
-                let parts = sources.iter().map(|source| self.take(source, &part));
-                Ok(concat(parts.collect::<Result<_>>()?))
+                Ok(concat(parts))
             }
             Recipe::Transpose(source) => {
                 let &[rows, cols] = shape else {

@@ -52,6 +52,21 @@ pub struct ResamplerConfig {
     pub time_embeddings: usize,
     /// Added to the variance in every norm.
     pub norm_eps: f32,
+    /// The queries and keys of each head are normalised, as in IDEFICS.
+    #[serde(default)]
+    pub qk_norm: bool,
+}
+
+/// Where cross-attention stands (Table 3, iv).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum XattnKind {
+    /// Before a block, with an MLP of its own, both gated (§2.2).
+    #[default]
+    Gated,
+    /// Within a block, between its attention and its MLP, as in the decoder of
+    /// Vaswani et al. 2017; neither gated nor followed by an MLP of its own.
+    Vanilla,
 }
 
 /// What opens a gated layer.
@@ -69,6 +84,9 @@ pub enum Gate {
 /// The gated cross-attention layers (§2.2).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct XattnConfig {
+    /// What the layers are.
+    #[serde(default)]
+    pub kind: XattnKind,
     /// The blocks of the language model that have one before them. Grafting
     /// (Table 3, iv) is a language model with new blocks at its end, and layers
     /// before those alone.
@@ -92,6 +110,9 @@ pub struct XattnConfig {
     /// A token sees every picture before it, rather than the last one (§2.3;
     /// Table 10, ii).
     pub all_previous: bool,
+    /// The queries and keys of each head are normalised, as in IDEFICS.
+    #[serde(default)]
+    pub qk_norm: bool,
 }
 
 /// A Flamingo.
@@ -109,6 +130,10 @@ pub struct FlamingoConfig {
     pub lm: LmConfig,
     /// The token that stands for a picture.
     pub image_token: u32,
+    /// Others that do, as in flamingo-mini, where a picture's mark begins with
+    /// `<`, alone or after a blank.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_image_tokens: Vec<u32>,
     /// The token that ends what belongs to a picture.
     pub end_of_chunk: u32,
 }
@@ -130,6 +155,11 @@ impl XattnConfig {
 }
 
 impl FlamingoConfig {
+    /// Whether a token stands for a picture.
+    pub fn is_image(&self, id: u32) -> bool {
+        id == self.image_token || self.more_image_tokens.contains(&id)
+    }
+
     /// Features of a picture.
     pub fn features_per_image(&self) -> usize {
         let dropped = self.vision.class_token() && !self.features.class_token;

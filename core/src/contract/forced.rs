@@ -8,7 +8,7 @@ use super::{Outcome, Suite, activated, numbers, wide};
 use crate::Result;
 use crate::backend::{Activation, AttentionDims, Backend, Mask, Padding, WeightData};
 use crate::quant::Quantization;
-use crate::tensor::{self, After, Tensor, Weight};
+use crate::tensor::{self, After, NormOf, Tensor, Weight};
 
 const SIZES: &[usize] = &[1, 3, 4, 5, 31, 32, 33, 50, 63, 64, 65, 77, 130, 197, 257];
 const FEW: &[usize] = &[1, 4, 33, 65];
@@ -146,7 +146,7 @@ impl<'a, B: Backend> Suite<'a, B> {
         i: usize,
         product: &[f64],
         cols: usize,
-        (bias, residual): (&[f64], &[f64]),
+        (bias, residual, gate): (&[f64], &[f64], &[f64]),
     ) -> Vec<f64> {
         let activation = ACTIVATIONS[i % 4];
         let full = !i.is_multiple_of(3);
@@ -159,7 +159,8 @@ impl<'a, B: Backend> Suite<'a, B> {
             if i.is_multiple_of(2) {
                 activated(product + b + r, activation)
             } else {
-                activated(product + b, activation) + r
+                let open = gate[at % cols % gate.len()].tanh();
+                activated(product + b, activation) * open + r
             }
         });
         values.collect()
@@ -176,17 +177,74 @@ impl<'a, B: Backend> Suite<'a, B> {
         let (bias, b64) = self.tensor(&[cols], 3)?;
         let (residual, r64) = self.tensor(&[rows, cols], 4)?;
         let full = !i.is_multiple_of(3);
+        let (gate, g64) = self.tensor(&[if i % 4 == 1 { 1 } else { cols }], 5)?;
         let after = After {
             bias: full.then_some(&bias),
             activation: ACTIVATIONS[i % 4],
+            gate: (i % 2 == 1).then_some(&gate),
             residual: full.then_some(&residual),
             residual_first: i.is_multiple_of(2),
         };
         let got = x.linear(&w, &after)?;
         let product = products_of(&x64, &w64, inner);
-        let want = Self::after(i, &product, cols, (&b64, &r64));
+        let want = Self::after(i, &product, cols, (&b64, &r64, &g64));
         let name = format!("linear {rows}×{inner}→{cols} {stored:?}");
         self.check(name, &got, &want, self.tolerance(stored)).await
+    }
+
+    /// `linear` after a norm: that of root mean squares where `i` is even.
+    async fn norm_case(
+        &mut self,
+        i: usize,
+        (rows, cols, inner): (usize, usize, usize),
+        stored: Stored,
+    ) -> Result<()> {
+        let offset = (i % 3) as f32;
+        let data: Vec<f32> = numbers(rows * inner, 1)
+            .iter()
+            .map(|x| x + offset)
+            .collect();
+        let x = Tensor::upload(self.backend, &data, &[rows, inner])?;
+        let (weight, g64) = self.tensor(&[inner], 5)?;
+        let (shift, s64) = self.tensor(&[inner], 6)?;
+        let (w, w64) = self.stored(cols, inner, stored)?;
+        let (bias, b64) = self.tensor(&[cols], 3)?;
+        let (n, plain) = (inner as f64, i.is_multiple_of(2));
+        let normal: Vec<f64> = wide(&data)
+            .chunks(inner)
+            .flat_map(|row| {
+                let mean = if plain {
+                    0.0
+                } else {
+                    row.iter().sum::<f64>() / n
+                };
+                let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+                let scale = (variance + f64::from(1e-5f32)).sqrt().recip();
+                let all = row.iter().zip(&g64).zip(&s64);
+                all.map(|((x, g), s)| (x - mean) * scale * g + if plain { 0.0 } else { *s })
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        let product = products_of(&normal, &w64, inner);
+        let want: Vec<f64> = product
+            .iter()
+            .enumerate()
+            .map(|(at, product)| activated(product + b64[at % cols], ACTIVATIONS[i % 4]))
+            .collect();
+        let norm = NormOf {
+            weight: &weight,
+            bias: (!plain).then_some(&shift),
+            eps: 1e-5,
+        };
+        let after = After {
+            bias: Some(&bias),
+            activation: ACTIVATIONS[i % 4],
+            ..After::default()
+        };
+        let got = x.norm_linear(&norm, &w, &after)?;
+        let name = format!("norm_linear {rows}×{inner}→{cols} {stored:?}");
+        self.check(name, &got, &want, self.tolerance(stored).max(5e-6))
+            .await
     }
 
     async fn window_case(&mut self, i: usize, d: &Window, stored: Stored) -> Result<()> {
@@ -226,9 +284,11 @@ impl<'a, B: Backend> Suite<'a, B> {
         let (bias, b64) = self.tensor(&[d.out], 3)?;
         let (residual, r64) = self.tensor(&[d.n, oh, ow, d.out], 4)?;
         let full = !i.is_multiple_of(3);
+        let (gate, g64) = self.tensor(&[if i % 4 == 1 { 1 } else { d.out }], 5)?;
         let after = After {
             bias: full.then_some(&bias),
             activation: ACTIVATIONS[i % 4],
+            gate: (i % 2 == 1).then_some(&gate),
             residual: full.then_some(&residual),
             residual_first: i.is_multiple_of(2),
         };
@@ -239,7 +299,7 @@ impl<'a, B: Backend> Suite<'a, B> {
             groups: d.groups,
         };
         let got = x.conv2d(&w, window, &after)?;
-        let want = Self::after(i, &product, d.out, (&b64, &r64));
+        let want = Self::after(i, &product, d.out, (&b64, &r64, &g64));
         let name = format!(
             "conv2d {}×{}×{}×{} by {} step {} {:?} → {} in {} {stored:?}",
             d.n, d.height, d.width, d.channels, d.kernel, d.stride, d.padding, d.out, d.groups
@@ -283,7 +343,10 @@ pub async fn products<B: Backend>(backend: &B, thin: bool) -> Result<Vec<Outcome
             // One lane too few or too many, and columns beside whole vectors.
             let size = (rows, 30 + rows, 1056 + 32 * i);
             suite.product_case(i, size, stored).await?;
+            suite.norm_case(i + rows, size, stored).await?;
         }
+        let inner = if i < 2 { 33 } else { 64 };
+        suite.norm_case(i, (2 + 2 * i, 65, inner), stored).await?;
     }
     for (i, window) in WINDOWS.iter().enumerate() {
         let inner = window.kernel * window.kernel * window.channels / window.groups;

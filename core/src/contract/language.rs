@@ -1,9 +1,9 @@
 //! The operations of the language models.
 
-use super::{Suite, activated, wide};
+use super::{Suite, activated, numbers, wide};
 use crate::Result;
 use crate::backend::{Activation, Backend, Mask, alibi_slope};
-use crate::tensor::{Attend, Tensor, Turn, attend};
+use crate::tensor::{Attend, NormOf, Tensor, Turn, attend};
 
 /// One way of attending: what a query `i` of a sequence sees, as a function.
 struct Rule<'a> {
@@ -61,6 +61,8 @@ impl<B: Backend> Suite<'_, B> {
             }
 
             self.write_rows(rows).await?;
+            self.norm_parts(rows, cols).await?;
+            self.top_k(rows.min(5), cols).await?;
         }
         self.rotary().await
     }
@@ -84,6 +86,100 @@ impl<B: Backend> Suite<'_, B> {
         }
         self.check(format!("write_rows {rows}"), &cache, &want, 0.0)
             .await
+    }
+
+    /// The largest, some of which are equal.
+    async fn top_k(&mut self, rows: usize, cols: usize) -> Result<()> {
+        let step = |x: &f32| (x * 20.0).round();
+        let data: Vec<f32> = numbers(rows * cols, 9).iter().map(step).collect();
+        let x = Tensor::upload(self.backend, &data, &[rows, cols])?;
+        for k in [1, cols.min(7), cols] {
+            let mut want = Vec::with_capacity(rows * (2 * k + 1));
+            for row in wide(&data).chunks(cols) {
+                let mut places: Vec<usize> = (0..cols).collect();
+                places.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
+                want.extend(places[..k].iter().map(|&place| row[place]));
+                want.extend(places[..k].iter().map(|&place| place as f64));
+                want.push(row.iter().map(|x| x.exp()).sum::<f64>().ln());
+            }
+            let name = format!("top_k {k} of {rows}×{cols}");
+            self.check(name, &x.top_k(k)?, &want, 1e-6).await?;
+        }
+        Ok(())
+    }
+
+    /// Parts of a band, with gains of their own and between them.
+    async fn norm_parts(&mut self, rows: usize, cols: usize) -> Result<()> {
+        let parts = 3;
+        let (width, stride) = (parts * cols, parts * cols + 4);
+        let (x, x64) = self.tensor(&[rows, stride], 1)?;
+        for (shared, with_bias) in [(true, false), (false, true)] {
+            let gains = if shared { cols } else { width };
+            let (weight, w64) = self.tensor(&[gains], 2)?;
+            let (bias, b64) = self.tensor(&[gains], 3)?;
+            let mut want = Vec::with_capacity(rows * width);
+            for row in x64.chunks(stride) {
+                for (part, row) in row[4..].chunks(cols).enumerate() {
+                    let n = cols as f64;
+                    let mean = if with_bias {
+                        row.iter().sum::<f64>() / n
+                    } else {
+                        0.0
+                    };
+                    let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+                    let scale = (variance + f64::from(1e-5f32)).sqrt().recip();
+                    let gain = if shared { 0 } else { part * cols };
+                    want.extend(row.iter().enumerate().map(|(i, x)| {
+                        let shift = if with_bias { b64[gain + i] } else { 0.0 };
+                        (x - mean) * scale * w64[gain + i] + shift
+                    }));
+                }
+            }
+            let norm = NormOf {
+                weight: &weight,
+                bias: with_bias.then_some(&bias),
+                eps: 1e-5,
+            };
+            let got = x.band(4, width)?.norm(&norm, parts)?;
+            let name = format!("norm {rows}×{parts}×{cols}, shared {shared}");
+            self.check(name, &got, &want, 2e-6).await?;
+        }
+        Ok(())
+    }
+
+    /// A cache of keys, turned and not, and values, as the operations apart
+    /// make them.
+    async fn write_kv(
+        &mut self,
+        (heads, head_dim): (usize, usize),
+        table: Option<(&Tensor<B>, Turn)>,
+        queries: usize,
+    ) -> Result<()> {
+        let (batch, width, capacity, start) = (2, heads * head_dim, queries + 3, 2);
+        let cache = Tensor::upload(
+            self.backend,
+            &vec![0.5; batch * capacity * 2 * width],
+            &[batch, capacity, 2 * width],
+        )?;
+        let (x, x64) = self.tensor(&[batch, queries, 3 * width], 8)?;
+        let (keys, values) = (x.band(width, width)?, x.band(2 * width, width)?);
+        let turned = match table {
+            Some((table, turn)) => wide(&keys.rotary(table, heads, turn)?.read().await?),
+            None => x64
+                .chunks(3 * width)
+                .flat_map(|row| row[width..2 * width].to_vec())
+                .collect(),
+        };
+        let turn = table.map(|(table, turn)| (table, heads, turn));
+        cache.write_kv(&keys, &values, start, turn)?;
+        let mut want = vec![0.5; batch * capacity * 2 * width];
+        for (i, row) in x64.chunks(3 * width).enumerate() {
+            let at = (i / queries * capacity + start + i % queries) * 2 * width;
+            want[at..at + width].copy_from_slice(&turned[i * width..(i + 1) * width]);
+            want[at + width..at + 2 * width].copy_from_slice(&row[2 * width..]);
+        }
+        let name = format!("write_kv {queries}×{width}, turned {}", table.is_some());
+        self.check(name, &cache, &want, 1e-6).await
     }
 
     async fn rotary(&mut self) -> Result<()> {
@@ -135,6 +231,9 @@ impl<B: Backend> Suite<'_, B> {
             let name =
                 format!("rotary {heads}×{head_dim}, {dims} of it, interleaved {interleaved}");
             self.check(name, &got, &want, 1e-6).await?;
+            let size = (heads, head_dim);
+            self.write_kv(size, None, queries).await?;
+            self.write_kv(size, Some((&table, turn)), queries).await?;
         }
         Ok(())
     }

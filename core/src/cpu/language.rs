@@ -6,6 +6,27 @@ use super::math;
 use super::ops::{made, numbers, sum, tensor, with_numbers};
 use crate::backend::{Activation, RotaryDims};
 
+/// See [`crate::backend::Backend::top_k`]; nothing is learned through it.
+pub(super) fn top_k(x: &Tensor, k: usize) -> crate::Result<Tensor> {
+    let rows = x.to_vec2::<f32>()?;
+    let mut out = Vec::with_capacity(rows.len() * (2 * k + 1));
+    for row in &rows {
+        let by_rank = |a: &usize, b: &usize| row[*b].total_cmp(&row[*a]).then(a.cmp(b));
+        let mut places: Vec<usize> = (0..row.len()).collect();
+        if k < places.len() {
+            places.select_nth_unstable_by(k, by_rank);
+            places.truncate(k);
+        }
+        places.sort_unstable_by(by_rank);
+        let first = places.first().map_or(0.0, |&first| row[first]);
+        let sum: f64 = row.iter().map(|x| f64::from(x - first).exp()).sum();
+        out.extend(places.iter().map(|&place| row[place]));
+        out.extend(places.iter().map(|&place| place as f32));
+        out.push((f64::from(first) + sum.ln()) as f32);
+    }
+    Ok(Tensor::from_vec(out, (rows.len(), 2 * k + 1), x.device())?)
+}
+
 /// Root-mean-square normalisation over the rows of `[rows, cols]`.
 pub(super) struct RmsNorm {
     pub(super) eps: f32,

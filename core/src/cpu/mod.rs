@@ -20,8 +20,8 @@ pub use matrix::Matrix;
 
 use crate::Result;
 use crate::backend::{
-    Activation, AttentionDims, Backend, Columns, Epilogue, ExciteDims, PoolDims, RotaryDims, Span,
-    UnfoldDims, WeightData, WriteDims,
+    Activation, AttentionDims, Backend, Columns, Epilogue, ExciteDims, NormDims, PoolDims,
+    RotaryDims, RowNorm, Span, UnfoldDims, WeightData, WriteDims,
 };
 
 /// The parameters under training, by canonical name.
@@ -132,6 +132,20 @@ fn split_heads(
         .contiguous()?)
 }
 
+/// A norm of rows by `count` of its weights.
+fn normed(
+    x: &Tensor,
+    norm: &RowNorm<'_, Tensor>,
+    (start, count): (usize, usize),
+) -> Result<Tensor> {
+    let part = |t: &Tensor| t.flatten_all()?.narrow(0, start, count)?.contiguous();
+    let (weight, eps) = (part(norm.weight)?, norm.eps);
+    Ok(match norm.bias {
+        Some(bias) => x.apply_op3(&weight, &part(bias)?, ops::LayerNorm { eps })?,
+        None => x.apply_op2(&weight, language::RmsNorm { eps })?,
+    })
+}
+
 /// A product `[rows, out]` and what follows it.
 fn finished(
     mut y: Tensor,
@@ -157,9 +171,18 @@ fn finished(
         (None, Some(activation)) => y = y.apply_op1(ops::Activate(activation))?,
         (None, None) => {}
     }
-    match last {
-        Some(residual) => Ok((y + residual)?),
-        None => Ok(y),
+    match (epilogue.gate, last) {
+        (None, Some(residual)) => Ok((y + residual)?),
+        (None, None) => Ok(y),
+        (Some((gate, gate_len)), residual) => {
+            let shape = (rows * out / gate_len.max(1), gate_len);
+            let y = y.reshape(shape)?;
+            let residual = match residual {
+                Some(residual) => residual.reshape(shape)?,
+                None => y.zeros_like()?,
+            };
+            Ok(residual.apply_op3(&y, &gate.flatten_all()?, language::GatedAdd)?)
+        }
     }
 }
 
@@ -223,17 +246,25 @@ impl Backend for Candle {
         )
     }
 
-    fn layer_norm(
+    fn norm(
         &self,
-        x: &Tensor,
-        (rows, cols): (usize, usize),
-        weight: &Tensor,
-        bias: &Tensor,
-        eps: f32,
+        x: Columns<'_, Tensor>,
+        dims: NormDims,
+        norm: &RowNorm<'_, Tensor>,
     ) -> Result<Tensor> {
-        let x = x.reshape((rows, cols))?;
-        let (weight, bias) = (weight.flatten_all()?, bias.flatten_all()?);
-        Ok(x.apply_op3(&weight, &bias, ops::LayerNorm { eps })?)
+        let NormDims {
+            rows, parts, cols, ..
+        } = dims;
+        let x = cut_out(&x, rows, parts * cols)?;
+        if dims.shared || parts == 1 {
+            let x = x.reshape((rows * parts, cols))?;
+            return Ok(normed(&x, norm, (0, cols))?.reshape((rows, parts * cols))?);
+        }
+        let parts = (0..parts).map(|part| {
+            let x = x.narrow(1, part * cols, cols)?.contiguous()?;
+            normed(&x, norm, (part * cols, cols))
+        });
+        Ok(Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 1)?)
     }
 
     fn l2_normalize(&self, x: &Tensor, (rows, cols): (usize, usize)) -> Result<Tensor> {
@@ -272,17 +303,6 @@ impl Backend for Candle {
         Ok(scores.matmul(&v)?.transpose(1, 2)?.reshape(shape)?)
     }
 
-    fn rms_norm(
-        &self,
-        x: &Tensor,
-        rows_cols: (usize, usize),
-        weight: &Tensor,
-        eps: f32,
-    ) -> Result<Tensor> {
-        let x = x.reshape(rows_cols)?;
-        Ok(x.apply_op2(&weight.flatten_all()?, language::RmsNorm { eps })?)
-    }
-
     fn rotary(&self, x: Columns<'_, Tensor>, table: &Tensor, dims: RotaryDims) -> Result<Tensor> {
         let x = cut_out(&x, dims.rows, dims.heads * dims.head_dim)?;
         Ok(x.apply_op2(&table.flatten_all()?, language::Rotary(dims))?)
@@ -305,12 +325,36 @@ impl Backend for Candle {
         Ok(x.apply_op1(language::Glu(act))?)
     }
 
+    fn top_k(&self, x: &Tensor, rows_cols: (usize, usize), k: usize) -> Result<Tensor> {
+        language::top_k(&x.reshape(rows_cols)?, k)
+    }
+
     fn write_rows(&self, cache: &Tensor, dims: WriteDims, x: Columns<'_, Tensor>) -> Result<()> {
         let rows = cut_out(&x, dims.batch * dims.rows, dims.width)?;
         let rows = rows.reshape((dims.batch, dims.rows, dims.width))?;
         let cache = cache.reshape((dims.batch, dims.capacity, dims.width))?;
         // What is cached is computed with, not learned from.
         Ok(cache.slice_set(&rows.detach(), 1, dims.start)?)
+    }
+
+    fn write_kv(
+        &self,
+        cache: &Tensor,
+        dims: WriteDims,
+        keys: Columns<'_, Tensor>,
+        values: Columns<'_, Tensor>,
+        turn: Option<(&Tensor, RotaryDims)>,
+    ) -> Result<()> {
+        let (rows, width) = (dims.batch * dims.rows, dims.width);
+        let keys = match turn {
+            Some((table, turn)) => self.rotary(keys, table, turn)?,
+            None => cut_out(&keys, rows, width)?,
+        };
+        let both = Tensor::cat(&[keys, cut_out(&values, rows, width)?], 1)?;
+        let both = both.reshape((dims.batch, dims.rows, 2 * width))?;
+        let cache = cache.reshape((dims.batch, dims.capacity, 2 * width))?;
+        // What is cached is computed with, not learned from.
+        Ok(cache.slice_set(&both.detach(), 1, dims.start)?)
     }
 
     fn unfold(&self, x: &Tensor, dims: UnfoldDims) -> Result<Tensor> {

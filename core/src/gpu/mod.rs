@@ -19,8 +19,8 @@ pub use variants::contract;
 pub use weight::GpuWeight;
 
 use crate::backend::{
-    Activation, AttentionDims, Backend, Columns, Epilogue, ExciteDims, PoolDims, RotaryDims, Span,
-    UnfoldDims, WeightData, WriteDims,
+    Activation, AttentionDims, Backend, Columns, Epilogue, ExciteDims, NormDims, PoolDims,
+    RotaryDims, RowNorm, Span, UnfoldDims, WeightData, WriteDims,
 };
 use crate::{DeviceError, Result};
 use kernels::Kernel;
@@ -149,24 +149,31 @@ impl Backend for Gpu {
         out_in: (usize, usize),
         epilogue: Epilogue<'_, Buffer>,
     ) -> Result<Buffer> {
-        Ok(kernels::linear::run(self, (x, rows), w, out_in, &epilogue)?)
+        let x = (x, rows);
+        Ok(kernels::linear::run(self, x, None, w, out_in, &epilogue)?)
     }
 
-    fn layer_norm(
+    fn norm_linear(
         &self,
         x: &Buffer,
-        rows_cols: (usize, usize),
-        weight: &Buffer,
-        bias: &Buffer,
-        eps: f32,
+        rows: usize,
+        norm: &RowNorm<'_, Buffer>,
+        w: &GpuWeight,
+        out_in: (usize, usize),
+        epilogue: Epilogue<'_, Buffer>,
     ) -> Result<Buffer> {
-        Ok(kernels::layer_norm::run(
-            self,
-            x,
-            rows_cols,
-            (weight, bias),
-            eps,
-        )?)
+        let norm = Some(norm);
+        let x = (x, rows);
+        Ok(kernels::linear::run(self, x, norm, w, out_in, &epilogue)?)
+    }
+
+    fn norm(
+        &self,
+        x: Columns<'_, Buffer>,
+        dims: NormDims,
+        norm: &RowNorm<'_, Buffer>,
+    ) -> Result<Buffer> {
+        Ok(kernels::norm(self, &x, dims, norm)?)
     }
 
     fn l2_normalize(&self, x: &Buffer, rows_cols: (usize, usize)) -> Result<Buffer> {
@@ -192,16 +199,6 @@ impl Backend for Gpu {
         kernels::attention::run(self, &q, &k, &v, dims, rule)
     }
 
-    fn rms_norm(
-        &self,
-        x: &Buffer,
-        rows_cols: (usize, usize),
-        weight: &Buffer,
-        eps: f32,
-    ) -> Result<Buffer> {
-        Ok(kernels::rms_norm::run(self, x, rows_cols, weight, eps)?)
-    }
-
     fn rotary(&self, x: Columns<'_, Buffer>, table: &Buffer, dims: RotaryDims) -> Result<Buffer> {
         Ok(kernels::rotary::run(self, &x, table, dims)?)
     }
@@ -225,8 +222,29 @@ impl Backend for Gpu {
         Ok(kernels::glu::run(self, x, rows_width, activation)?)
     }
 
+    fn top_k(&self, x: &Buffer, rows_cols: (usize, usize), k: usize) -> Result<Buffer> {
+        Ok(kernels::top_k::run(self, x, rows_cols, k)?)
+    }
+
     fn write_rows(&self, cache: &Buffer, dims: WriteDims, x: Columns<'_, Buffer>) -> Result<()> {
         Ok(kernels::copy::write_rows(self, cache, dims, &x)?)
+    }
+
+    fn write_kv(
+        &self,
+        cache: &Buffer,
+        dims: WriteDims,
+        keys: Columns<'_, Buffer>,
+        values: Columns<'_, Buffer>,
+        turn: Option<(&Buffer, RotaryDims)>,
+    ) -> Result<()> {
+        Ok(kernels::write_kv::run(
+            self,
+            cache,
+            dims,
+            (&keys, &values),
+            turn,
+        )?)
     }
 
     fn unfold(&self, x: &Buffer, dims: UnfoldDims) -> Result<Buffer> {

@@ -26,14 +26,14 @@ const MAX_WORK: u64 = 100_000_000_000;
 /// Most workgroups along one axis of a dispatch.
 const MAX_GROUPS: u32 = 65_535;
 
-/// Most inputs of a kernel: with the output, six of the eight storage buffers
-/// that every device binds.
-const MAX_INPUTS: u32 = 5;
+/// Most inputs of a kernel: with the output, the eight storage buffers that
+/// every device binds.
+const MAX_INPUTS: u32 = 7;
 
 /// What identifies a pipeline: the kernel and its specialisation.
 type PipelineKey = (KernelId, u32);
 /// What identifies a bind group: how many inputs, then every buffer.
-type BindKey = [u64; 7];
+type BindKey = [u64; 9];
 
 /// What has been asked of a device since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

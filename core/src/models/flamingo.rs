@@ -3,8 +3,8 @@
 
 use crate::backend::{Backend, Mask};
 use crate::checkpoint::{Scope, Source};
-use crate::config::flamingo::{FlamingoConfig, ResamplerKind};
-use crate::models::gated_xattn::{GatedXattn, Sight};
+use crate::config::flamingo::{FlamingoConfig, ResamplerKind, XattnKind};
+use crate::models::gated_xattn::{GatedXattn, Seen, Sight};
 use crate::models::lm::{Cache, Decoder, Lm, Pass};
 use crate::models::resampler::Resampler;
 use crate::models::vision::VisionTower;
@@ -13,7 +13,7 @@ use crate::{Error, Result};
 
 /// The keys and values of pictures and videos, for each layer that sees them.
 pub struct Media<B: Backend> {
-    layers: Vec<Option<Tensor<B>>>,
+    layers: Vec<Option<Seen<B>>>,
     images: usize,
     /// Visual tokens of each.
     tokens: usize,
@@ -171,14 +171,12 @@ impl<B: Backend> Flamingo<B> {
     /// # Errors
     /// Where the device fails.
     pub fn no_media(&self) -> Result<Media<B>> {
-        let inner = 2 * self.config.xattn.heads * self.config.xattn.head_dim;
-        // One row that no token sees: devices have no empty buffers.
-        let nothing = Tensor::upload(&self.backend, &vec![0.0; inner], &[1, 1, inner])?;
-        let layers = self.xattn.iter();
+        let layers = self.xattn.iter().map(|layer| {
+            let layer = layer.as_ref();
+            layer.map(|layer| layer.no_media(&self.backend)).transpose()
+        });
         Ok(Media {
-            layers: layers
-                .map(|layer| layer.as_ref().map(|_| nothing.clone()))
-                .collect(),
+            layers: layers.collect::<Result<_>>()?,
             images: 0,
             tokens: 1,
             batch: 1,
@@ -186,11 +184,11 @@ impl<B: Backend> Flamingo<B> {
     }
 
     /// For each token the number of the picture that it sees: that of the last
-    /// `<image>` up to and with itself, 0 before the first.
+    /// mark up to and with itself, 0 before the first.
     pub fn image_numbers(&self, ids: &[u32]) -> Vec<u32> {
         let mut images = 0;
         let count = |&id: &u32| {
-            images += u32::from(id == self.config.image_token);
+            images += u32::from(self.config.is_image(id));
             images
         };
         ids.iter().map(count).collect()
@@ -208,7 +206,39 @@ impl<B: Backend> Flamingo<B> {
         images: &[u32],
         pass: &Pass<B>,
         media: &Media<B>,
+        cache: Option<&mut Cache<B>>,
+    ) -> Result<Tensor<B>> {
+        self.through(ids, images, pass, media, cache, &mut |_| {})
+    }
+
+    /// The residual stream before the first block and after each: `layers + 1`
+    /// tensors `[batch, queries, width]`.
+    ///
+    /// # Errors
+    /// As [`Flamingo::forward`].
+    pub fn states(
+        &self,
+        ids: &[u32],
+        images: &[u32],
+        pass: &Pass<B>,
+        media: &Media<B>,
+    ) -> Result<Vec<Tensor<B>>> {
+        let mut states = Vec::with_capacity(self.xattn.len() + 1);
+        let keep = &mut |x: &Tensor<B>| states.push(x.clone());
+        self.through(ids, images, pass, media, None, keep)?;
+        Ok(states)
+    }
+
+    /// As [`Flamingo::forward`]; `each` is given the residual stream before the
+    /// first block and after each.
+    fn through(
+        &self,
+        ids: &[u32],
+        images: &[u32],
+        pass: &Pass<B>,
+        media: &Media<B>,
         mut cache: Option<&mut Cache<B>>,
+        each: &mut dyn FnMut(&Tensor<B>),
     ) -> Result<Tensor<B>> {
         if images.len() != ids.len() || media.batch != pass.batch() {
             return Err(Error::Shape {
@@ -226,11 +256,18 @@ impl<B: Backend> Flamingo<B> {
             rule: &rule,
         };
         let mut x = self.lm.embed(ids, pass)?;
+        each(&x);
         for (layer, xattn) in self.xattn.iter().enumerate() {
-            if let (Some(xattn), Some(media)) = (xattn, &media.layers[layer]) {
-                x = xattn.forward(&x, media, &sight)?;
-            }
-            x = self.lm.block(layer, &x, pass, cache.as_deref())?;
+            let see = |x: &Tensor<B>| match (xattn, &media.layers[layer]) {
+                (Some(xattn), Some(media)) => xattn.forward(x, media, &sight),
+                _ => Ok(x.clone()),
+            };
+            let cache = cache.as_deref();
+            x = match self.config.xattn.kind {
+                XattnKind::Gated => self.lm.block(layer, &see(&x)?, pass, cache)?,
+                XattnKind::Vanilla => self.lm.block_with(layer, &x, pass, cache, &see)?,
+            };
+            each(&x);
         }
         if let Some(cache) = &mut cache {
             self.lm.advance(pass, cache);

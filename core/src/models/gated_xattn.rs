@@ -1,13 +1,13 @@
 //! The layer that lets a language model see (Flamingo §2.2, Figure 4;
 //! `GatedCrossAttentionBlock` of OpenFlamingo's `helpers.py`).
 
-use crate::Result;
 use crate::backend::{Backend, Mask};
 use crate::checkpoint::Scope;
-use crate::config::flamingo::{Gate, XattnConfig};
+use crate::config::flamingo::{Gate, XattnConfig, XattnKind};
 use crate::models::lm::Mlp;
 use crate::nn::{Linear, Norm};
 use crate::tensor::{Attend, Tensor, attend};
+use crate::{Error, Result};
 
 /// What the tokens of a pass see.
 pub struct Sight<'a, B: Backend> {
@@ -17,16 +17,33 @@ pub struct Sight<'a, B: Backend> {
     pub rule: &'a B::Ids,
 }
 
-/// `x += tanh(α) · xattn(x)`, then `x += tanh(β) · mlp(x)`.
+/// The keys and values of pictures, for one layer.
+#[derive(Clone)]
+pub struct Seen<B: Backend> {
+    /// `[batch, tokens, 2 · inner]`.
+    kv: Tensor<B>,
+    /// The keys where they are normalised, `[batch, tokens, inner]`.
+    keys: Option<Tensor<B>>,
+}
+
+/// What follows the attention of a gated layer.
+struct FeedForward<B: Backend> {
+    norm: Norm<B>,
+    mlp: Mlp<B>,
+    gate: Option<Tensor<B>>,
+}
+
+/// `x += tanh(α) · xattn(x)`, then `x += tanh(β) · mlp(x)`; or the first alone,
+/// without its gate: see [`XattnKind`].
 pub struct GatedXattn<B: Backend> {
     norm: Norm<B>,
     to_q: Linear<B>,
     to_kv: Linear<B>,
+    /// Of the queries and of the keys of a head.
+    qk_norm: Option<(Norm<B>, Norm<B>)>,
     to_out: Linear<B>,
     attn_gate: Option<Tensor<B>>,
-    ff_norm: Norm<B>,
-    mlp: Mlp<B>,
-    ff_gate: Option<Tensor<B>>,
+    ff: Option<FeedForward<B>>,
     heads: usize,
     inner: usize,
 }
@@ -44,37 +61,65 @@ impl<B: Backend> GatedXattn<B> {
         media_width: usize,
     ) -> Result<Self> {
         let inner = config.heads * config.head_dim;
-        let norm = |scope: &Scope<'_, B>| {
-            Norm::load(&scope.child("norm"), width, config.norm, config.norm_eps)
+        let norm =
+            |scope: &Scope<'_, B>, cols| Norm::load(scope, cols, config.norm, config.norm_eps);
+        let head_norm = |name: &str| norm(&scope.child(name), config.head_dim);
+        let gate = |name: &str| match (config.kind, config.gate) {
+            (XattnKind::Vanilla, _) | (_, Gate::None) => Ok(None),
+            (_, Gate::Scalar) => scope.parameter(name, &[1]).map(Some),
+            (_, Gate::Vector) => scope.parameter(name, &[width]).map(Some),
         };
-        let gate = |name: &str| match config.gate {
-            Gate::None => Ok(None),
-            Gate::Scalar => scope.parameter(name, &[1]).map(Some),
-            Gate::Vector => scope.parameter(name, &[width]).map(Some),
+        let feed_forward = || {
+            let ff = scope.child("ff");
+            let sizes = (width, config.mlp_width);
+            Ok::<_, Error>(FeedForward {
+                norm: norm(&ff.child("norm"), width)?,
+                mlp: Mlp::load(&ff, sizes, config.activation, config.gated_mlp, false)?,
+                gate: gate("ff_gate")?,
+            })
         };
-        let ff = scope.child("ff");
-        let sizes = (width, config.mlp_width);
         Ok(Self {
-            norm: norm(scope)?,
+            norm: norm(&scope.child("norm"), width)?,
             to_q: Linear::projection(scope, "to_q.weight", width, inner)?,
             to_kv: Linear::projection(scope, "to_kv.weight", media_width, 2 * inner)?,
+            qk_norm: match config.qk_norm {
+                true => Some((head_norm("q_norm")?, head_norm("k_norm")?)),
+                false => None,
+            },
             to_out: Linear::projection(scope, "to_out.weight", inner, width)?,
             attn_gate: gate("attn_gate")?,
-            ff_norm: norm(&ff)?,
-            mlp: Mlp::load(&ff, sizes, config.activation, config.gated_mlp, false)?,
-            ff_gate: gate("ff_gate")?,
+            ff: match config.kind {
+                XattnKind::Gated => Some(feed_forward()?),
+                XattnKind::Vanilla => None,
+            },
             heads: config.heads,
             inner,
         })
     }
 
-    /// The keys and values of visual tokens, `[batch, tokens, media_width]` →
-    /// `[batch, tokens, 2 · inner]`: once for each picture.
+    /// The keys and values of visual tokens `[batch, tokens, media_width]`: once
+    /// for each picture.
     ///
     /// # Errors
     /// Where shapes do not go together or the device fails.
-    pub fn media(&self, visual: &Tensor<B>) -> Result<Tensor<B>> {
-        self.to_kv.forward(visual)
+    pub fn media(&self, visual: &Tensor<B>) -> Result<Seen<B>> {
+        let kv = self.to_kv.forward(visual)?;
+        let keys = match &self.qk_norm {
+            Some((_, norm)) => Some(kv.band(0, self.inner)?.norm(&norm.of(), self.heads)?),
+            None => None,
+        };
+        Ok(Seen { kv, keys })
+    }
+
+    /// What [`GatedXattn::media`] gives where there is no picture: one row that
+    /// no token sees, for devices have no empty buffers.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn no_media(&self, backend: &B) -> Result<Seen<B>> {
+        let width = 2 * self.inner;
+        let kv = Tensor::upload(backend, &vec![0.0; width], &[1, 1, width])?;
+        Ok(Seen { kv, keys: None })
     }
 
     /// `[batch, rows, width]` → same. `media` is what [`GatedXattn::media`]
@@ -85,25 +130,29 @@ impl<B: Backend> GatedXattn<B> {
     pub fn forward(
         &self,
         x: &Tensor<B>,
-        media: &Tensor<B>,
+        media: &Seen<B>,
         sight: &Sight<'_, B>,
     ) -> Result<Tensor<B>> {
         let inner = self.inner;
-        let q = self.to_q.forward(&self.norm.forward(x)?)?;
+        let mut q = self.norm.linear(x, &self.to_q, None)?;
+        if let Some((norm, _)) = &self.qk_norm {
+            q = q.band(0, inner)?.norm(&norm.of(), self.heads)?;
+        }
         let how = Attend {
             rule: Some(sight.rule),
-            ..Attend::new(self.heads, sight.mask, media.shape()[1])
+            ..Attend::new(self.heads, sight.mask, media.kv.shape()[1])
         };
-        let (keys, values) = (media.band(0, inner)?, media.band(inner, inner)?);
-        let seen = attend(&q.band(0, inner)?, &keys, &values, &how)?;
-        let x = match &self.attn_gate {
-            Some(gate) => x.gated_add(&self.to_out.forward(&seen)?, gate)?,
-            None => self.to_out.then(&seen, None, Some(x))?,
-        };
-        let normed = self.ff_norm.forward(&x)?;
-        match &self.ff_gate {
-            Some(gate) => x.gated_add(&self.mlp.forward(&normed, None)?, gate),
-            None => self.mlp.forward(&normed, Some(&x)),
+        let keys = media.keys.as_ref().unwrap_or(&media.kv).band(0, inner)?;
+        let seen = attend(
+            &q.band(0, inner)?,
+            &keys,
+            &media.kv.band(inner, inner)?,
+            &how,
+        )?;
+        let x = self.to_out.gated(&seen, self.attn_gate.as_ref(), Some(x))?;
+        match &self.ff {
+            Some(ff) => ff.mlp.forward(&x, Some(&ff.norm), ff.gate.as_ref(), &x),
+            None => Ok(x),
         }
     }
 }

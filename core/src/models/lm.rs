@@ -11,8 +11,9 @@ use crate::{Error, Result};
 
 /// The keys and values of what has been read, with room for what is to come.
 pub struct Cache<B: Backend> {
-    /// Keys and values `[batch, capacity, width]` of each block.
-    layers: Vec<(Tensor<B>, Tensor<B>)>,
+    /// Keys and values side by side, `[batch, capacity, 2 · width]`, of each
+    /// block.
+    layers: Vec<Tensor<B>>,
     /// Rows that are filled.
     len: usize,
     batch: usize,
@@ -166,21 +167,32 @@ impl<B: Backend> Mlp<B> {
         })
     }
 
-    /// `[.., width]` → same: `residual + mlp(x)`.
-    pub(crate) fn forward(&self, x: &Tensor<B>, residual: Option<&Tensor<B>>) -> Result<Tensor<B>> {
-        let hidden = if self.gated {
-            self.c_fc.forward(x)?.glu(self.activation)?
-        } else {
-            self.c_fc.then(x, Some(self.activation), None)?
+    /// `[.., width]` → same: `residual + tanh(gate) · mlp(norm(x))`, as far as
+    /// there are a gate and a norm.
+    pub(crate) fn forward(
+        &self,
+        x: &Tensor<B>,
+        norm: Option<&Norm<B>>,
+        gate: Option<&Tensor<B>>,
+        residual: &Tensor<B>,
+    ) -> Result<Tensor<B>> {
+        let activation = (!self.gated).then_some(self.activation);
+        let mut hidden = match norm {
+            Some(norm) => norm.linear(x, &self.c_fc, activation)?,
+            None => self.c_fc.then(x, activation, None)?,
         };
-        self.c_proj.then(&hidden, None, residual)
+        if self.gated {
+            hidden = hidden.glu(self.activation)?;
+        }
+        self.c_proj.gated(&hidden, gate, Some(residual))
     }
 }
 
 /// Causal self-attention; q, k and v come from one product.
 struct Attention<B: Backend> {
     qkv: Linear<B>,
-    qk_norm: Option<(Norm<B>, Norm<B>)>,
+    /// Of queries and keys, side by side.
+    qk_norm: Option<Norm<B>>,
     out: Linear<B>,
     heads: usize,
     width: usize,
@@ -190,12 +202,11 @@ struct Attention<B: Backend> {
 impl<B: Backend> Attention<B> {
     fn load(scope: &Scope<'_, B>, config: &LmConfig) -> Result<Self> {
         let width = config.width;
-        let norm = |name: &str| Norm::load(&scope.child(name), width, config.norm, config.norm_eps);
-        let qk_norm = if config.qk_norm {
-            Some((norm("q_norm")?, norm("k_norm")?))
-        } else {
-            None
+        let norm = || {
+            let scope = scope.child("qk_norm");
+            Norm::load(&scope, 2 * width, config.norm, config.norm_eps)
         };
+        let qk_norm = config.qk_norm.then(norm).transpose()?;
         Ok(Self {
             qkv: Linear::with_bias(&scope.child("qkv"), width, 3 * width, config.bias)?,
             qk_norm,
@@ -206,35 +217,42 @@ impl<B: Backend> Attention<B> {
         })
     }
 
-    /// `residual + attention(x)`, all `[batch, queries, width]`.
+    /// `x + attention(norm(x))`, all `[batch, queries, width]`.
     fn forward(
         &self,
         x: &Tensor<B>,
-        residual: &Tensor<B>,
+        norm: Option<&Norm<B>>,
         place: &Place<'_, B>,
     ) -> Result<Tensor<B>> {
         let (pass, width) = (place.pass, self.width);
-        let qkv = self.qkv.forward(x)?;
+        let qkv = match norm {
+            Some(norm) => norm.linear(x, &self.qkv, None)?,
+            None => self.qkv.forward(x)?,
+        };
         // q and k: a tensor, and the column of it at which they start.
         let (mut q, mut k) = ((qkv.clone(), 0), (qkv.clone(), width));
-        if let Some((q_norm, k_norm)) = &self.qk_norm {
-            let parts = qkv.reshape(&[pass.batch * pass.queries, 3, width])?;
-            let shape = [pass.batch, pass.queries, width];
-            let part = |i: usize| parts.narrow(i, 1)?.reshape(&shape);
-            q = (q_norm.forward(&part(0)?)?, 0);
-            k = (k_norm.forward(&part(1)?)?, 0);
+        if let Some(norm) = &self.qk_norm {
+            let normed = qkv.band(0, 2 * width)?.norm(&norm.of(), 2)?;
+            (q, k) = ((normed.clone(), 0), (normed, width));
         }
+        let mut turn = None;
         if let (Some(table), Positions::Rotary { interleaved, .. }) = (place.rotary, self.positions)
         {
-            let turn = Turn {
+            let angle = Turn {
                 start: pass.start,
                 step: pass.step,
                 interleaved,
             };
-            // Both at once: the heads of k follow those of q.
-            let both = qkv.band(0, 2 * width)?;
-            let turned = both.rotary(table, 2 * self.heads, turn)?;
-            (q, k) = ((turned.clone(), 0), (turned, width));
+            if place.cached.is_some() {
+                // The keys are turned on their way into the cache.
+                q = (qkv.band(0, width)?.rotary(table, self.heads, angle)?, 0);
+                turn = Some((table, self.heads, angle));
+            } else {
+                // Both at once: the heads of k follow those of q.
+                let both = qkv.band(0, 2 * width)?;
+                let turned = both.rotary(table, 2 * self.heads, angle)?;
+                (q, k) = ((turned.clone(), 0), (turned, width));
+            }
         }
         let alibi = match self.positions {
             Positions::Alibi { max_bias } => Some(max_bias),
@@ -254,13 +272,12 @@ impl<B: Backend> Attention<B> {
         );
         let mixed = match place.cached {
             None => attend(&q, &k, &v, &how)?,
-            Some((keys, values)) => {
-                keys.write_rows(&k, pass.before)?;
-                values.write_rows(&v, pass.before)?;
-                attend(&q, &keys.band(0, width)?, &values.band(0, width)?, &how)?
+            Some(cache) => {
+                cache.write_kv(&k, &v, pass.before, turn)?;
+                attend(&q, &cache.band(0, width)?, &cache.band(width, width)?, &how)?
             }
         };
-        self.out.then(&mixed, None, Some(residual))
+        self.out.then(&mixed, None, Some(x))
     }
 }
 
@@ -269,7 +286,7 @@ struct Place<'a, B: Backend> {
     pass: &'a Pass<B>,
     /// `[context, dims]`: cosines, then sines.
     rotary: Option<&'a Tensor<B>>,
-    cached: Option<&'a (Tensor<B>, Tensor<B>)>,
+    cached: Option<&'a Tensor<B>>,
 }
 
 /// One block.
@@ -306,20 +323,27 @@ impl<B: Backend> Block<B> {
         })
     }
 
-    /// `[batch, queries, width]` → same.
-    fn forward(&self, x: &Tensor<B>, place: &Place<'_, B>) -> Result<Tensor<B>> {
+    /// `[batch, queries, width]` → same; `between` is done to what the attention
+    /// gives.
+    fn forward(
+        &self,
+        x: &Tensor<B>,
+        place: &Place<'_, B>,
+        between: &dyn Fn(&Tensor<B>) -> Result<Tensor<B>>,
+    ) -> Result<Tensor<B>> {
         match self.residual {
             Residual::Sequential => {
-                let x = self.attn.forward(&self.ln_1.forward(x)?, x, place)?;
-                self.mlp.forward(&self.ln_2.forward(&x)?, Some(&x))
+                let x = between(&self.attn.forward(x, Some(&self.ln_1), place)?)?;
+                self.mlp.forward(&x, Some(&self.ln_2), None, &x)
             }
             Residual::Parallel => {
-                let attended = self.attn.forward(&self.ln_1.forward(x)?, x, place)?;
-                self.mlp.forward(&self.ln_2.forward(x)?, Some(&attended))
+                let attended = between(&self.attn.forward(x, Some(&self.ln_1), place)?)?;
+                self.mlp.forward(x, Some(&self.ln_2), None, &attended)
             }
             Residual::PostNorm => {
-                let x = self.ln_1.forward(&self.attn.forward(x, x, place)?)?;
-                self.ln_2.forward(&self.mlp.forward(&x, Some(&x))?)
+                let x = self.ln_1.forward(&self.attn.forward(x, None, place)?)?;
+                let x = between(&x)?;
+                self.ln_2.forward(&self.mlp.forward(&x, None, None, &x)?)
             }
         }
     }
@@ -413,10 +437,10 @@ impl<B: Backend> Lm<B> {
     /// # Errors
     /// Where the device fails.
     pub fn cache(&self, capacity: usize, padding: &[usize]) -> Result<Cache<B>> {
-        let shape = [padding.len(), capacity, self.config.width];
+        let shape = [padding.len(), capacity, 2 * self.config.width];
         let zeros = vec![0.0; shape.iter().product()];
-        let empty = || Tensor::upload(&self.backend, &zeros, &shape);
-        let layers = self.blocks.iter().map(|_| Ok((empty()?, empty()?)));
+        let layers = self.blocks.iter();
+        let layers = layers.map(|_| Tensor::upload(&self.backend, &zeros, &shape));
         Ok(Cache {
             layers: layers.collect::<Result<_>>()?,
             len: 0,
@@ -435,12 +459,12 @@ impl<B: Backend> Lm<B> {
         if capacity <= cache.capacity {
             return Ok(());
         }
-        let shape = [cache.batch, capacity - cache.capacity, self.config.width];
+        let width = 2 * self.config.width;
+        let shape = [cache.batch, capacity - cache.capacity, width];
         let zeros = vec![0.0; shape.iter().product()];
         let more = Tensor::upload(&self.backend, &zeros, &shape)?;
-        for (keys, values) in &mut cache.layers {
-            *keys = Tensor::concat(keys, &more)?;
-            *values = Tensor::concat(values, &more)?;
+        for layer in &mut cache.layers {
+            *layer = Tensor::concat(layer, &more)?;
         }
         cache.capacity = capacity;
         Ok(())
@@ -492,6 +516,21 @@ impl<B: Backend> Lm<B> {
         pass: &Pass<B>,
         cache: Option<&Cache<B>>,
     ) -> Result<Tensor<B>> {
+        self.block_with(layer, x, pass, cache, &|x| Ok(x.clone()))
+    }
+
+    /// As [`Lm::block`], with something between its attention and its MLP.
+    ///
+    /// # Errors
+    /// As [`Lm::block`], and where what is between fails.
+    pub fn block_with(
+        &self,
+        layer: usize,
+        x: &Tensor<B>,
+        pass: &Pass<B>,
+        cache: Option<&Cache<B>>,
+        between: &dyn Fn(&Tensor<B>) -> Result<Tensor<B>>,
+    ) -> Result<Tensor<B>> {
         let before = cache.map_or((0, pass.batch), |cache| (cache.len, cache.batch));
         if before != (pass.before, pass.batch) {
             return Err(Error::Shape {
@@ -505,7 +544,7 @@ impl<B: Backend> Lm<B> {
             rotary: self.rotary.as_ref(),
             cached: cache.map(|cache| &cache.layers[layer]),
         };
-        self.blocks[layer].forward(x, &place)
+        self.blocks[layer].forward(x, &place, between)
     }
 
     /// Ends a pass: the rows that every block has written now count.
@@ -518,15 +557,13 @@ impl<B: Backend> Lm<B> {
     /// # Errors
     /// Where shapes do not go together or the device fails.
     pub fn logits(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        let mut x = x.clone();
-        if let Some(norm) = &self.ln_final {
-            x = norm.forward(&x)?;
-        }
-        if let Some(map) = &self.embed_out {
-            x = map.forward(&x)?;
-        }
         let head = self.head.as_ref().unwrap_or(&self.token_embedding);
-        head.logits(&x)
+        match (&self.ln_final, &self.embed_out) {
+            (Some(norm), None) => head.logits(Some(norm), x),
+            (Some(norm), Some(map)) => head.logits(None, &norm.linear(x, map, None)?),
+            (None, Some(map)) => head.logits(None, &map.forward(x)?),
+            (None, None) => head.logits(None, x),
+        }
     }
 
     /// The residual stream before the first block and after each: `layers + 1`

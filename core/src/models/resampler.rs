@@ -17,6 +17,8 @@ struct Attention<B: Backend> {
     norm_latents: Norm<B>,
     to_q: Linear<B>,
     to_kv: Linear<B>,
+    /// Of the queries and of the keys of a head.
+    qk_norm: Option<(Norm<B>, Norm<B>)>,
     to_out: Linear<B>,
     heads: usize,
     inner: usize,
@@ -26,12 +28,20 @@ impl<B: Backend> Attention<B> {
     fn load(scope: &Scope<'_, B>, config: &ResamplerConfig, width: usize) -> Result<Self> {
         let inner = config.heads * config.head_dim;
         let norm = |name: &str| layer_norm(&scope.child(name), width, config.norm_eps);
+        let head_norm = |name: &str| {
+            let scope = scope.child(name);
+            layer_norm(&scope, config.head_dim, config.norm_eps)
+        };
         let perceiver = matches!(config.kind, ResamplerKind::Perceiver { .. });
         Ok(Self {
             norm_media: perceiver.then(|| norm("norm_media")).transpose()?,
             norm_latents: norm("norm_latents")?,
             to_q: Linear::projection(scope, "to_q.weight", width, inner)?,
             to_kv: Linear::projection(scope, "to_kv.weight", width, 2 * inner)?,
+            qk_norm: match config.qk_norm {
+                true => Some((head_norm("q_norm")?, head_norm("k_norm")?)),
+                false => None,
+            },
             to_out: Linear::projection(scope, "to_out.weight", inner, width)?,
             heads: config.heads,
             inner,
@@ -41,17 +51,21 @@ impl<B: Backend> Attention<B> {
     /// Features `[n, m, width]`, latents `[n, l, width]` → as latents.
     fn forward(&self, features: &Tensor<B>, latents: &Tensor<B>) -> Result<Tensor<B>> {
         let normed = self.norm_latents.forward(latents)?;
-        let q = self.to_q.forward(&normed)?;
+        let mut q = self.to_q.forward(&normed)?;
         let kv = match &self.norm_media {
             Some(norm) => Tensor::concat(&norm.forward(features)?, &normed)?,
             None => normed,
         };
         let kv = self.to_kv.forward(&kv)?;
-        let (keys, values) = (kv.band(0, self.inner)?, kv.band(self.inner, self.inner)?);
+        let mut keys = kv.clone();
+        if let Some((q_norm, k_norm)) = &self.qk_norm {
+            q = q.band(0, self.inner)?.norm(&q_norm.of(), self.heads)?;
+            keys = kv.band(0, self.inner)?.norm(&k_norm.of(), self.heads)?;
+        }
         let mixed = attention(
             &q.band(0, self.inner)?,
-            &keys,
-            &values,
+            &keys.band(0, self.inner)?,
+            &kv.band(self.inner, self.inner)?,
             self.heads,
             Mask::None,
         )?;
@@ -90,7 +104,7 @@ impl<B: Backend> Layer<B> {
             None => x.clone(),
         };
         self.mlp
-            .forward(&self.norm.forward(&attended)?, Some(&attended))
+            .forward(&attended, Some(&self.norm), None, &attended)
     }
 }
 

@@ -74,6 +74,7 @@ impl<B: Backend> Conv<B> {
                 activation: Some(Activation::Relu),
                 residual: Some(identity),
                 residual_first: true,
+                ..After::default()
             },
         )
     }

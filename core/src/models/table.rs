@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::backend::Backend;
 use crate::checkpoint::Scope;
+use crate::nn::Norm;
 use crate::tensor::{After, Tensor, Weight};
 
 /// A row for each token. Those of tokens that were added to a finished
@@ -47,13 +48,18 @@ impl<B: Backend> Table<B> {
         both.reshape(&[ids.len(), cols])?.gather(&order)
     }
 
-    /// `[.., cols]` → `[.., rows]`.
-    pub(crate) fn logits(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        let first = x.linear(&self.first, &After::default())?;
+    /// `[.., cols]` → `[.., rows]`, of what the norm makes of it if there is one.
+    pub(crate) fn logits(&self, norm: Option<&Norm<B>>, x: &Tensor<B>) -> Result<Tensor<B>> {
+        let after = After::default();
+        let product = |w: &Weight<B>| match norm {
+            Some(norm) => x.norm_linear(&norm.of(), w, &after),
+            None => x.linear(w, &after),
+        };
+        let first = product(&self.first)?;
         let Some(added) = &self.added else {
             return Ok(first);
         };
-        let added = x.linear(added, &After::default())?;
+        let added = product(added)?;
         let column = |part: &Tensor<B>| {
             let width = part.shape().last().copied().unwrap_or(1);
             part.reshape(&[part.len() / width, width, 1])

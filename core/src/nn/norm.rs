@@ -1,10 +1,11 @@
 //! The norms of the language models.
 
 use crate::Result;
-use crate::backend::Backend;
+use crate::backend::{Activation, Backend};
 use crate::checkpoint::Scope;
 use crate::config::language::NormKind;
-use crate::tensor::Tensor;
+use crate::nn::Linear;
+use crate::tensor::{NormOf, Tensor};
 
 /// A norm of one of three kinds; see [`NormKind`].
 pub struct Norm<B: Backend> {
@@ -40,9 +41,29 @@ impl<B: Backend> Norm<B> {
     /// # Errors
     /// Where shapes do not go together or the device fails.
     pub fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        match &self.bias {
-            Some(bias) => x.layer_norm(&self.weight, bias, self.eps),
-            None => x.rms_norm(&self.weight, self.eps),
+        x.norm(&self.of())
+    }
+
+    /// `[.., width]` → `[.., out]`: the linear map of what is normalised, then
+    /// the activation.
+    ///
+    /// # Errors
+    /// As [`Norm::forward`].
+    pub(crate) fn linear(
+        &self,
+        x: &Tensor<B>,
+        linear: &Linear<B>,
+        activation: Option<Activation>,
+    ) -> Result<Tensor<B>> {
+        x.norm_linear(&self.of(), &linear.weight, &linear.after(activation))
+    }
+
+    /// The norm as tensors take it.
+    pub(crate) fn of(&self) -> NormOf<'_, B> {
+        NormOf {
+            weight: &self.weight,
+            bias: self.bias.as_ref(),
+            eps: self.eps,
         }
     }
 }

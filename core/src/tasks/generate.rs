@@ -72,7 +72,22 @@ pub struct Written {
 /// waits can say that it is enough.
 const ROWS: usize = 256;
 
+/// Most of the likeliest tokens that are looked for on the device.
+const MOST: usize = 64;
+
 impl Options {
+    /// How many of the likeliest tokens decide what is written next; nothing
+    /// where all of them may.
+    fn deciding(&self) -> Option<usize> {
+        let count = match self.method {
+            Method::Greedy => 1,
+            Method::Sample { top_k, .. } => top_k,
+            // As many as go on whichever of them end.
+            Method::Beams { width, .. } => width * (1 + self.stop_tokens.len()).max(2),
+        };
+        ((1..=MOST).contains(&count) && self.repetition_penalty == 1.0).then_some(count)
+    }
+
     /// Rows of the cache for a prompt of so many tokens and what is written.
     fn rows(&self, prompt: usize) -> usize {
         let width = match self.method {
@@ -161,11 +176,18 @@ pub async fn write_on<B: Backend, D: Decoder<B>>(
         if text.len() - prompt.len() == options.max_new_tokens {
             break End::Length;
         }
-        let Some(mut logits) = next_logits(decoder, &text, cache, &mut each).await? else {
+        let Some(logits) = next_row(decoder, &text, cache, &mut each).await? else {
             break End::Told;
         };
-        penalize(&mut logits, &text, options.repetition_penalty);
-        let token = choose(&logits, options.method, &mut random);
+        let ranked = match options.deciding() {
+            Some(count) => best(&logits, count).await?.swap_remove(0).tokens,
+            None => {
+                let mut logits = logits.read().await?;
+                penalize(&mut logits, &text, options.repetition_penalty);
+                rank(&logits)
+            }
+        };
+        let token = choose(&ranked, options.method, &mut random);
         if options.stop_tokens.contains(&token) {
             break End::Token;
         }
@@ -202,8 +224,21 @@ pub(super) async fn next_logits<B: Backend, D: Decoder<B>>(
     decoder: &D,
     text: &[u32],
     cache: &mut Cache<B>,
-    mut each: impl AsyncFnMut(Option<u32>) -> ControlFlow<()>,
+    each: impl AsyncFnMut(Option<u32>) -> ControlFlow<()>,
 ) -> Result<Option<Vec<f32>>> {
+    Ok(match next_row(decoder, text, cache, each).await? {
+        Some(logits) => Some(logits.read().await?),
+        None => None,
+    })
+}
+
+/// As [`next_logits`], which are left on the device.
+async fn next_row<B: Backend, D: Decoder<B>>(
+    decoder: &D,
+    text: &[u32],
+    cache: &mut Cache<B>,
+    mut each: impl AsyncFnMut(Option<u32>) -> ControlFlow<()>,
+) -> Result<Option<Tensor<B>>> {
     let lm = decoder.lm();
     loop {
         if each(None).await.is_break() {
@@ -217,7 +252,7 @@ pub(super) async fn next_logits<B: Backend, D: Decoder<B>>(
             x = x.narrow(ids.len() - 1, 1)?;
         }
         if cache.len() == text.len() {
-            return Ok(Some(lm.logits(&x)?.read().await?));
+            return Ok(Some(lm.logits(&x)?));
         }
         // Waits for the device.
         x.read().await?;
@@ -242,18 +277,37 @@ fn penalize(logits: &mut [f32], text: &[u32], penalty: f32) {
     }
 }
 
-/// The first of the largest.
-fn likeliest(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (i, logit) in logits.iter().enumerate() {
-        if logit.total_cmp(&logits[best]).is_gt() {
-            best = i;
-        }
-    }
-    best as u32
+/// The likeliest tokens of a row of logits, likeliest first.
+struct Best {
+    tokens: Vec<(u32, f32)>,
+    /// The logarithm of the sum of the exponentials of all.
+    log_sum: f32,
 }
 
-fn choose(logits: &[f32], method: Method, random: &mut Random) -> u32 {
+/// The `count` likeliest of each row, found on the device: little is read.
+async fn best<B: Backend>(logits: &Tensor<B>, count: usize) -> Result<Vec<Best>> {
+    let count = count.min(logits.shape().last().copied().unwrap_or(1));
+    let numbers = logits.top_k(count)?.read().await?;
+    let rows = numbers.chunks_exact(2 * count + 1).map(|row| {
+        let places = row[count..2 * count].iter().map(|&place| place as u32);
+        Best {
+            tokens: places.zip(row.iter().copied()).collect(),
+            log_sum: row[2 * count],
+        }
+    });
+    Ok(rows.collect())
+}
+
+/// All tokens, likeliest first; of equal ones the first first.
+fn rank(logits: &[f32]) -> Vec<(u32, f32)> {
+    let mut ranked: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
+    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+    ranked
+}
+
+/// One of the tokens, which are given likeliest first.
+fn choose(ranked: &[(u32, f32)], method: Method, random: &mut Random) -> u32 {
+    let first = ranked.first().map_or(0, |first| first.0);
     let Method::Sample {
         temperature,
         top_k,
@@ -261,17 +315,14 @@ fn choose(logits: &[f32], method: Method, random: &mut Random) -> u32 {
         ..
     } = method
     else {
-        return likeliest(logits);
+        return first;
     };
-    let mut ranked: Vec<(u32, f32)> = (0..).zip(logits.iter().map(|x| x / temperature)).collect();
-    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-    if top_k > 0 {
-        ranked.truncate(top_k);
-    }
+    let most = if top_k > 0 { top_k } else { ranked.len() };
+    let ranked = &ranked[..most.min(ranked.len())];
     let top = ranked.first().map_or(0.0, |first| first.1);
     let weights: Vec<f64> = ranked
         .iter()
-        .map(|(_, logit)| f64::from(logit - top).exp())
+        .map(|(_, logit)| f64::from((logit - top) / temperature).exp())
         .collect();
     let whole: f64 = weights.iter().sum();
     // As many as make up top_p, the one that passes it included.
@@ -288,7 +339,7 @@ fn choose(logits: &[f32], method: Method, random: &mut Random) -> u32 {
             return *id;
         }
     }
-    ranked.first().map_or(0, |first| first.0)
+    first
 }
 
 /// SplitMix64.
@@ -365,7 +416,7 @@ impl Search<'_> {
         let mut told = false;
         for length in 1..=most {
             let logits = if length == 1 {
-                next_logits(decoder, prompt, cache, &mut each).await?
+                next_row(decoder, prompt, cache, &mut each).await?
             } else if each(None).await.is_break() {
                 None
             } else {
@@ -373,13 +424,14 @@ impl Search<'_> {
                 let pass = Pass::beams(lm.backend(), cache, prompt.len(), &ancestry)?;
                 let ids: Vec<u32> = beams.iter().filter_map(|b| b.ids.last().copied()).collect();
                 let x = decoder.forward(&ids, &pass, Some(cache))?;
-                Some(lm.logits(&x)?.read().await?)
+                Some(lm.logits(&x)?)
             };
             let Some(logits) = logits else {
                 told = true;
                 break;
             };
-            beams = self.step(prompt, &beams, &logits, length, &mut finished);
+            let candidates = self.candidates(prompt, &beams, &logits).await?;
+            beams = self.step(&beams, candidates, length, &mut finished);
             let worst = finished.iter().map(|f| f.0).fold(f32::INFINITY, f32::min);
             let hope = beams.first().map(|beam| self.rated(beam.score, length));
             if finished.len() == self.width && hope.is_none_or(|hope| hope <= worst) {
@@ -409,30 +461,47 @@ impl Search<'_> {
         score / (length as f32).powf(self.length_penalty)
     }
 
+    /// What may follow each beam: the score with it, the beam, the token.
+    async fn candidates<B: Backend>(
+        &self,
+        prompt: &[u32],
+        beams: &[Beam],
+        logits: &Tensor<B>,
+    ) -> Result<Vec<(f32, usize, u32)>> {
+        let mut candidates = Vec::new();
+        if let Some(count) = self.options.deciding() {
+            let rows = best(logits, count).await?;
+            for (i, (beam, row)) in beams.iter().zip(rows).enumerate() {
+                let scored = row
+                    .tokens
+                    .iter()
+                    .map(|&(id, logit)| (beam.score + (logit - row.log_sum), i, id));
+                candidates.extend(scored);
+            }
+            return Ok(candidates);
+        }
+        let logits = logits.read().await?;
+        let rows = logits.chunks_exact(logits.len() / beams.len());
+        for (i, (beam, logits)) in beams.iter().zip(rows).enumerate() {
+            let mut scores = log_softmax(logits);
+            let text = [prompt, &beam.ids].concat();
+            penalize(&mut scores, &text, self.options.repetition_penalty);
+            let scored = (0..).zip(scores);
+            candidates.extend(scored.map(|(id, score)| (beam.score + score, i, id)));
+        }
+        Ok(candidates)
+    }
+
     /// Goes on with the best; what has ended is put among the finished, which
     /// are kept sorted, best first, as many as there are beams.
     fn step(
         &self,
-        prompt: &[u32],
         beams: &[Beam],
-        logits: &[f32],
+        mut candidates: Vec<(f32, usize, u32)>,
         length: usize,
         finished: &mut Vec<(f32, Written)>,
     ) -> Vec<Beam> {
-        let vocab = logits.len() / beams.len();
-        let mut candidates: Vec<(f32, usize, u32)> = Vec::new();
-        for (i, (beam, logits)) in beams.iter().zip(logits.chunks_exact(vocab)).enumerate() {
-            let mut scores = log_softmax(logits);
-            let text = [prompt, &beam.ids].concat();
-            penalize(&mut scores, &text, self.options.repetition_penalty);
-            candidates.extend(
-                (0..)
-                    .zip(scores)
-                    .map(|(id, score)| (beam.score + score, i, id)),
-            );
-        }
         candidates.sort_by(|a, b| b.0.total_cmp(&a.0));
-        // As many as go on whichever of them end.
         let kept = self.width * (1 + self.options.stop_tokens.len()).max(2);
         candidates.truncate(kept);
         let mut next = Vec::with_capacity(self.width);
@@ -552,7 +621,7 @@ fn overlap(text: &str, stop: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Method, Random, TextStream, choose, likeliest, penalize};
+    use super::{Method, Random, TextStream, choose, penalize, rank};
 
     #[test]
     fn characters_come_whole_and_stops_are_watched_for() {
@@ -581,7 +650,8 @@ mod tests {
         let mut logits = [2.0, -2.0, 1.0];
         penalize(&mut logits, &[0, 1, 1, 0], 2.0);
         assert_eq!(logits, [1.0, -4.0, 1.0]);
-        assert_eq!(likeliest(&logits), 0);
+        let ids: Vec<u32> = rank(&logits).iter().map(|token| token.0).collect();
+        assert_eq!(ids, [0, 2, 1]);
     }
 
     #[test]
@@ -596,7 +666,7 @@ mod tests {
             };
             let mut random = Random(5);
             let mut counts = [0u32; 4];
-            (0..n).for_each(|_| counts[choose(&logits, method, &mut random) as usize] += 1);
+            (0..n).for_each(|_| counts[choose(&rank(&logits), method, &mut random) as usize] += 1);
             counts
         };
         assert_eq!(draw(1, 1.0, 100), [0, 0, 0, 100]);

@@ -1,7 +1,9 @@
 //! The operations of the language models.
 
-use super::{Band, Tensor, shape_error};
-use crate::backend::{Activation, AttentionDims, Backend, Columns, Mask, RotaryDims, WriteDims};
+use super::{Band, NormOf, Tensor, shape_error};
+use crate::backend::{
+    Activation, AttentionDims, Backend, Columns, Mask, NormDims, RotaryDims, WriteDims,
+};
 use crate::{Error, Result};
 
 /// How queries attend to keys.
@@ -95,6 +97,15 @@ impl<B: Backend> Band<'_, B> {
     /// Where shapes do not go together, a position is not in the table or the
     /// device fails.
     pub fn rotary(&self, table: &Tensor<B>, heads: usize, turn: Turn) -> Result<Tensor<B>> {
+        let dims = self.turned(table, heads, turn)?;
+        let backend = &self.tensor.backend;
+        let buffer = backend.rotary(self.columns(), &table.buffer, dims)?;
+        let (batch, queries) = (self.tensor.shape[0], self.tensor.shape[1]);
+        Ok(self.tensor.with(buffer, vec![batch, queries, self.width]))
+    }
+
+    /// The sizes of turning `[batch, queries, width]`.
+    fn turned(&self, table: &Tensor<B>, heads: usize, turn: Turn) -> Result<RotaryDims> {
         let (&[batch, queries, _], &[positions, rotary_dims]) =
             (self.tensor.shape.as_slice(), table.shape.as_slice())
         else {
@@ -113,7 +124,7 @@ impl<B: Backend> Band<'_, B> {
                 &[self.width, last],
             ));
         }
-        let dims = RotaryDims {
+        Ok(RotaryDims {
             rows: batch * queries,
             heads,
             head_dim,
@@ -122,10 +133,38 @@ impl<B: Backend> Band<'_, B> {
             queries,
             start: turn.start,
             step: turn.step,
+        })
+    }
+
+    /// `[.., width]` → same: each of `parts` equal parts of a row normalised.
+    /// The norm has gains for `width` columns, or for those of one part.
+    ///
+    /// # Errors
+    /// Where shapes do not go together or the device fails.
+    pub fn norm(&self, norm: &NormOf<'_, B>, parts: usize) -> Result<Tensor<B>> {
+        let cols = self.width / parts.max(1);
+        if cols * parts != self.width {
+            return Err(shape_error(
+                "norm",
+                format!("[.., width], {parts} parts of it"),
+                &[self.width],
+            ));
+        }
+        let shared = norm.weight.len() == cols;
+        let gains = if shared { cols } else { self.width };
+        let dims = NormDims {
+            rows: self.tensor.rows().0,
+            parts,
+            cols,
+            shared,
         };
-        let backend = &self.tensor.backend;
-        let buffer = backend.rotary(self.columns(), &table.buffer, dims)?;
-        Ok(self.tensor.with(buffer, vec![batch, queries, self.width]))
+        let norm = norm.checked(gains)?;
+        let buffer = self.tensor.backend.norm(self.columns(), dims, &norm)?;
+        let mut shape = self.tensor.shape.clone();
+        if let Some(last) = shape.last_mut() {
+            *last = self.width;
+        }
+        Ok(self.tensor.with(buffer, shape))
     }
 }
 
@@ -146,14 +185,8 @@ impl<B: Backend> Tensor<B> {
     /// # Errors
     /// Where shapes do not go together or the device fails.
     pub fn rms_norm(&self, weight: &Self, eps: f32) -> Result<Self> {
-        let (rows, cols) = self.rows();
-        if weight.len() != cols {
-            return Err(shape_error("rms_norm", format!("[{cols}]"), &weight.shape));
-        }
-        let buffer = self
-            .backend
-            .rms_norm(&self.buffer, (rows, cols), &weight.buffer, eps)?;
-        Ok(self.with(buffer, self.shape.clone()))
+        let bias = None;
+        self.norm(&NormOf { weight, bias, eps })
     }
 
     /// `self + tanh(gate) · y`, gate `[1]` or `[cols]`.
@@ -203,13 +236,70 @@ impl<B: Backend> Tensor<B> {
         Ok(self.with(buffer, shape))
     }
 
+    /// `[.., cols]` → `[rows, 2 · k + 1]`: the `k` largest numbers of each row,
+    /// their places, and the logarithm of the sum of its exponentials; see
+    /// [`Backend::top_k`].
+    ///
+    /// # Errors
+    /// Where rows have fewer numbers, or more than places can be told as
+    /// numbers; where the device fails.
+    pub fn top_k(&self, k: usize) -> Result<Self> {
+        let (rows, cols) = self.rows();
+        if k == 0 || k > cols || cols > 1 << 24 {
+            return Err(shape_error(
+                "top_k",
+                format!("[.., {k} to {} numbers]", 1 << 24),
+                &self.shape,
+            ));
+        }
+        let buffer = self.backend.top_k(&self.buffer, (rows, cols), k)?;
+        Ok(self.with(buffer, vec![rows, 2 * k + 1]))
+    }
+
     /// Writes the band `[batch, rows, width]` into this cache `[batch,
     /// capacity, width]`, in place, from row `start` on.
     ///
     /// # Errors
     /// Where the rows do not fit or the device fails.
     pub fn write_rows(&self, rows: &Band<'_, B>, start: usize) -> Result<()> {
-        let (&[batch, capacity, width], &[row_batch, count, _]) =
+        let dims = self.writing(rows, 1, start)?;
+        self.backend.write_rows(&self.buffer, dims, rows.columns())
+    }
+
+    /// Writes keys and values, both `[batch, rows, width]`, into this cache
+    /// `[batch, capacity, 2 · width]`, in place, from row `start` on. The keys
+    /// are turned on the way by the angles of a table; see [`Band::rotary`].
+    ///
+    /// # Errors
+    /// Where the rows do not fit or the device fails.
+    pub fn write_kv(
+        &self,
+        keys: &Band<'_, B>,
+        values: &Band<'_, B>,
+        start: usize,
+        turn: Option<(&Self, usize, Turn)>,
+    ) -> Result<()> {
+        let dims = self.writing(keys, 2, start)?;
+        if self.writing(values, 2, start)? != dims {
+            return Err(shape_error(
+                "write_kv",
+                format!("values {:?}", keys.tensor.shape),
+                &values.tensor.shape,
+            ));
+        }
+        let turn = match turn {
+            Some((table, heads, turn)) => Some((&table.buffer, keys.turned(table, heads, turn)?)),
+            None => None,
+        };
+        let (keys, values) = (keys.columns(), values.columns());
+        self.backend
+            .write_kv(&self.buffer, dims, keys, values, turn)
+    }
+
+    /// The sizes of writing `[batch, rows, width]` into `[batch, capacity,
+    /// beside · width]`.
+    fn writing(&self, rows: &Band<'_, B>, beside: usize, start: usize) -> Result<WriteDims> {
+        let (&[batch, capacity, cache_width], &[row_batch, count, _]) =
             (self.shape.as_slice(), rows.tensor.shape.as_slice())
         else {
             return Err(shape_error(
@@ -218,10 +308,10 @@ impl<B: Backend> Tensor<B> {
                 &self.shape,
             ));
         };
-        if row_batch != batch || rows.width != width {
+        if row_batch != batch || rows.width * beside != cache_width {
             return Err(shape_error(
                 "write_rows",
-                format!("[{batch}, rows, {width}]"),
+                format!("[{batch}, rows, {}]", cache_width / beside),
                 &rows.tensor.shape,
             ));
         }
@@ -231,13 +321,12 @@ impl<B: Backend> Tensor<B> {
                 needed: start + count,
             });
         }
-        let dims = WriteDims {
+        Ok(WriteDims {
             batch,
             capacity,
-            width,
+            width: rows.width,
             start,
             rows: count,
-        };
-        self.backend.write_rows(&self.buffer, dims, rows.columns())
+        })
     }
 }

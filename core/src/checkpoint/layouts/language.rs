@@ -64,8 +64,6 @@ impl Family {
                 ("ln_1", "norm_1"),
                 ("ln_2", "norm_2"),
                 ("attn.qkv", "attn.Wqkv"),
-                ("attn.q_norm", "attn.q_ln"),
-                ("attn.k_norm", "attn.k_ln"),
                 ("attn.out", "attn.out_proj"),
                 ("mlp.c_fc", "ffn.up_proj"),
                 ("mlp.c_proj", "ffn.down_proj"),
@@ -74,8 +72,6 @@ impl Family {
                 ("ln_1", "ln_1"),
                 ("ln_2", "ln_2"),
                 ("attn.qkv", "attn.Wqkv"),
-                ("attn.q_norm", "attn.q_ln"),
-                ("attn.k_norm", "attn.k_ln"),
                 ("attn.out", "attn.out_proj"),
                 ("mlp.c_fc", "mlp.mlp_up"),
                 ("mlp.c_proj", "mlp.mlp_down"),
@@ -164,6 +160,9 @@ impl Language {
         match (self.family, module) {
             (Family::Opt | Family::Llama, "attn.qkv") => {
                 return several(&["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]);
+            }
+            (Family::Mpt | Family::MosaicGpt, "attn.qk_norm") => {
+                return several(&["attn.q_ln", "attn.k_ln"]);
             }
             (Family::Llama, "mlp.c_fc") => return several(&["mlp.gate_proj", "mlp.up_proj"]),
             _ => {}
@@ -500,7 +499,7 @@ fn llama_eps() -> f32 {
     1e-6
 }
 
-fn llama(value: Value) -> Result<LmConfig> {
+pub(super) fn llama(value: Value) -> Result<LmConfig> {
     let llama: Llama = parse(value)?;
     let heads = llama.num_attention_heads;
     let shared = llama.num_key_value_heads.is_some_and(|kv| kv != heads);

@@ -2,6 +2,8 @@
 //! canonical name to [`Recipe`]; and how they write down the sizes.
 
 mod canonical;
+mod flamingo_mini;
+mod idefics;
 mod language;
 mod open_clip;
 mod open_flamingo;
@@ -14,6 +16,8 @@ use crate::config::ClipConfig;
 use crate::config::flamingo::FlamingoConfig;
 use crate::{Error, Result};
 
+pub use flamingo_mini::flamingo_mini_config;
+pub use idefics::idefics_config;
 pub use language::{Family, Language, lm_config, lm_layout};
 pub use open_clip::openai_config;
 pub use open_flamingo::config as open_flamingo_config;
@@ -23,7 +27,8 @@ pub use open_flamingo::config as open_flamingo_config;
 pub enum Recipe {
     /// As it is.
     Take(String),
-    /// Several, one after the other along the first axis.
+    /// Several, one after the other along the first axis, as many rows of each
+    /// as it has.
     Concat(Vec<String>),
     /// A matrix stored the other way round.
     Transpose(String),
@@ -138,6 +143,15 @@ pub enum Layout {
     Language(Language),
     /// OpenFlamingo, with the names of its language model.
     OpenFlamingo(Language),
+    /// Otter, which is an OpenFlamingo under other names.
+    Otter(Language),
+    /// flamingo-mini and flamingo-tiny.
+    FlamingoMini,
+    /// IDEFICS.
+    Idefics {
+        /// From one block with a gated layer to the next.
+        every: usize,
+    },
 }
 
 impl Layout {
@@ -164,6 +178,9 @@ impl Layout {
             Self::Timm => timm::recipe("", name),
             Self::Language(language) => language.recipe(name),
             Self::OpenFlamingo(language) => open_flamingo::recipe(language, name),
+            Self::Otter(language) => open_flamingo::otter_recipe(language, name),
+            Self::FlamingoMini => flamingo_mini::recipe(name),
+            Self::Idefics { every } => idefics::recipe(every, name),
         }
     }
 
@@ -173,7 +190,11 @@ impl Layout {
             Self::Canonical => false,
             Self::Transformers => source.ends_with(".position_ids"),
             Self::Language(_) => Language::ignores(source),
-            Self::OpenFlamingo(_) => open_flamingo::ignores(source),
+            Self::OpenFlamingo(_) | Self::Otter(_) => open_flamingo::ignores(source),
+            Self::FlamingoMini => flamingo_mini::ignores(source),
+            Self::Idefics { .. } => {
+                source.ends_with(".position_ids") || source.ends_with(".rotary_emb.inv_freq")
+            }
             Self::OpenClip | Self::OpenClipTimm => {
                 source.ends_with(".num_batches_tracked")
                     || matches!(
@@ -196,7 +217,12 @@ impl Layout {
     pub fn family(self) -> crate::image::Family {
         use crate::image::Family;
         match self {
-            Self::Canonical | Self::Transformers | Self::Language(_) => Family::Transformers,
+            Self::Canonical
+            | Self::Transformers
+            | Self::Language(_)
+            | Self::Otter(_)
+            | Self::FlamingoMini
+            | Self::Idefics { .. } => Family::Transformers,
             Self::OpenFlamingo(_) => Family::OpenClip,
             Self::OpenClip | Self::OpenClipTimm | Self::Timm => Family::OpenClip,
         }

@@ -1,15 +1,38 @@
 //! OpenFlamingo: `flamingo.py`, `flamingo_lm.py` and `helpers.py`. The vision
-//! tower has open_clip's names, the language model transformers'.
+//! tower has open_clip's names, the language model transformers'. Otter is the
+//! same as a model of transformers (its `modeling_flamingo.py`): the vision
+//! tower has their names too, and the MLPs lie elsewhere.
 
 use super::language::Language;
-use super::{Recipe, block, open_clip};
+use super::{Recipe, block, open_clip, transformers};
 use crate::backend::Activation;
 use crate::config::VisionConfig;
 use crate::config::flamingo::{
-    FlamingoConfig, Gate, ResamplerConfig, ResamplerKind, VisionFeatures, XattnConfig,
+    FlamingoConfig, Gate, ResamplerConfig, ResamplerKind, VisionFeatures, XattnConfig, XattnKind,
 };
 use crate::config::language::{LmConfig, NormKind};
 use crate::{Error, Result};
+
+/// Otter's names.
+pub(super) fn otter_recipe(language: Language, name: &str) -> Recipe {
+    if name.starts_with("vision.") {
+        return transformers::recipe(name).renamed(|source| format!("vision_encoder.{source}"));
+    }
+    recipe(language, name).renamed(|source| {
+        let layer = source.strip_prefix("perceiver.layers.");
+        let layer = layer.and_then(|rest| rest.split_once('.'));
+        match layer.map(|(layer, rest)| (layer, rest.split_once('.'))) {
+            Some((layer, Some(("1", rest)))) => {
+                format!("perceiver.layers.{layer}.feed_forward.{rest}")
+            }
+            Some((layer, Some((_, rest)))) => format!("perceiver.layers.{layer}.{rest}"),
+            _ => source.replace(
+                ".gated_cross_attn_layer.ff.",
+                ".gated_cross_attn_layer.feed_forward.",
+            ),
+        }
+    })
+}
 
 pub(super) fn recipe(language: Language, name: &str) -> Recipe {
     let (part, rest) = name.split_once('.').unwrap_or((name, ""));
@@ -40,7 +63,7 @@ pub(super) fn recipe(language: Language, name: &str) -> Recipe {
 }
 
 /// The norm and the two maps of a `nn.Sequential`.
-fn feed_forward(module: &str, rest: &str) -> Option<String> {
+pub(super) fn feed_forward(module: &str, rest: &str) -> Option<String> {
     let rest = rest.strip_prefix("ff.")?;
     let (part, leaf) = rest.split_once('.')?;
     let index = match part {
@@ -131,8 +154,10 @@ pub fn config(
             activation: Activation::Gelu,
             time_embeddings: axis(&resampler("time_embedding"), 0).unwrap_or(0),
             norm_eps: 1e-5,
+            qk_norm: false,
         },
         xattn: XattnConfig {
+            kind: XattnKind::Gated,
             heads: HEADS,
             head_dim: axis(&xattn("to_q.weight"), 0)? / HEADS,
             mlp_width: axis(&xattn("ff.c_fc.weight"), 0)?,
@@ -143,9 +168,11 @@ pub fn config(
             norm_eps: 1e-5,
             gate: Gate::Scalar,
             all_previous: false,
+            qk_norm: false,
         },
         lm,
         image_token,
+        more_image_tokens: Vec::new(),
         end_of_chunk,
     };
     config.check()?;
@@ -158,6 +185,10 @@ pub(super) fn ignores(source: &str) -> bool {
     let aliases = ["old_decoder_blocks.", "gated_cross_attn_layers."];
     let source = source.strip_prefix("lang_encoder.").unwrap_or(source);
     aliases.iter().any(|alias| source.starts_with(alias))
-        || source == "vision_encoder.proj"
+        || matches!(
+            source,
+            "vision_encoder.proj" | "vision_encoder.visual_projection.weight"
+        )
+        || source.ends_with(".position_ids")
         || Language::ignores(source)
 }

@@ -1,5 +1,11 @@
-// One workgroup a row; mean and variance in two passes. `cols` counts Numbers.
-struct Parameters { rows: u32, cols: u32, eps: f32, stride: u32 }
+// One workgroup a part of a row; mean and variance in two passes. Lengths and
+// places count Numbers.
+struct Parameters {
+  rows: u32, cols: u32, eps: f32, stride: u32,
+  // Parts of a row of x, the first of which begins at `x_start`; from the gains
+  // of one part to those of the next.
+  parts: u32, x_start: u32, x_stride: u32, gains: u32,
+}
 
 @group(0) @binding(0) var<uniform> p: Parameters;
 @group(0) @binding(1) var<storage, read> x: array<Number>;
@@ -29,7 +35,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let row = group.y * p.stride + group.x;
   // A row too many is computed from the last one and not written: barriers
   // must be met by all.
-  let start = min(row, p.rows - 1u) * p.cols;
+  let there = min(row, p.rows - 1u);
+  let part = there % p.parts;
+  let start = there / p.parts * p.x_stride + p.x_start + part * p.cols;
+  let gain = part * p.gains;
   let count = f32(p.cols) * EACH;
   var sum = 0.0;
   for (var i = lane; i < p.cols; i += WIDTH) {
@@ -44,7 +53,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let scale = inverseSqrt(total(lane, squares) / count + p.eps);
   if row < p.rows {
     for (var i = lane; i < p.cols; i += WIDTH) {
-      out[start + i] = (x[start + i] - mean) * scale * weight[i] + bias[i];
+      let normal = (x[start + i] - mean) * scale;
+      out[row * p.cols + i] = normal * weight[gain + i] + bias[gain + i];
     }
   }
 }

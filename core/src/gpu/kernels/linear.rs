@@ -3,7 +3,7 @@
 
 use super::{Kernel, code, form, linear_few, linear_small, linear_sum, matrix_kernels, vectors};
 use crate::DeviceError;
-use crate::backend::{Epilogue, UnfoldDims};
+use crate::backend::{Columns, Epilogue, NormDims, RowNorm, UnfoldDims};
 use crate::gpu::recorder::{Dispatch, folded};
 use crate::gpu::tuning::LinearVariant;
 use crate::gpu::weight::Shard;
@@ -26,6 +26,8 @@ struct Rows<'a> {
     rows: usize,
     inner: usize,
     windows: Option<Windows>,
+    /// Done to few rows on the way.
+    norm: Option<&'a RowNorm<'a, Buffer>>,
 }
 
 /// Windows of pictures, whose channels and columns are in equal groups.
@@ -41,16 +43,36 @@ struct Windows {
 pub(in crate::gpu) fn run(
     gpu: &Gpu,
     (buffer, rows): (&Buffer, usize),
+    norm: Option<&RowNorm<'_, Buffer>>,
     w: &GpuWeight,
     (out, inner): (usize, usize),
     epilogue: &Epilogue<'_, Buffer>,
 ) -> Result<Buffer, DeviceError> {
-    let x = Rows {
+    let mut x = Rows {
         buffer,
         rows,
         inner,
         windows: None,
+        norm,
     };
+    let few = matches!(gpu.tuning.linear, None | Some(LinearVariant::Few)) && rows <= 4;
+    let Some(first) = norm.filter(|_| !few || epilogue.gate.is_some()) else {
+        return product(gpu, &x, w, out, epilogue);
+    };
+    // Many rows are normalised once for all columns.
+    let band = Columns {
+        buffer,
+        start: 0,
+        stride: inner,
+    };
+    let dims = NormDims {
+        rows,
+        parts: 1,
+        cols: inner,
+        shared: true,
+    };
+    let normed = super::norm(gpu, &band, dims, first)?;
+    (x.buffer, x.norm) = (&normed, None);
     product(gpu, &x, w, out, epilogue)
 }
 
@@ -79,6 +101,7 @@ pub(in crate::gpu) fn conv2d(
         rows: dims.n * out_height * out_width,
         inner: dims.kernel * dims.kernel * group_channels,
         windows: (!pixels).then_some(windows),
+        norm: None,
     };
     product(gpu, &x, w, out, epilogue)
 }
@@ -126,6 +149,8 @@ struct End {
     /// 1 before the activation, 2 after it.
     residual: u32,
     activation: u32,
+    /// 1 for one number, 2 for one of each column.
+    gate: u32,
 }
 
 impl Product<'_> {
@@ -158,6 +183,11 @@ impl Product<'_> {
                 (Some(_), false) => 2,
             },
             activation: code(epilogue.activation),
+            gate: match epilogue.gate {
+                None => 0,
+                Some((_, 1)) => 1,
+                Some(_) => 2,
+            },
         }
     }
 
@@ -211,7 +241,9 @@ impl Product<'_> {
             end.first,
         ];
         let mut parameters = sizes.map(|x| x as u32).to_vec();
-        parameters.extend([u32::from(end.bias), end.residual, end.activation]);
+        parameters.extend([u32::from(end.bias), end.residual, end.activation, end.gate]);
+        let eps = self.x.norm.map_or(0.0, |norm| norm.eps);
+        parameters.push(eps.to_bits());
         parameters.extend([row_tiles as u32, split as u32]);
         if let Some(x) = self.x.windows {
             let d = x.dims;
@@ -237,13 +269,16 @@ impl Product<'_> {
         parameters
     }
 
-    fn inputs(&self) -> [Option<&Buffer>; 5] {
+    fn inputs(&self) -> [Option<&Buffer>; 7] {
+        let gate = self.epilogue.gate.map(|(gate, _)| gate);
         [
             Some(self.x.buffer),
             Some(&self.shard.data),
             self.shard.scales.as_ref(),
             self.epilogue.bias,
             self.epilogue.residual,
+            self.x.norm.map(|norm| norm.weight).or(gate),
+            self.x.norm.and_then(|norm| norm.bias),
         ]
     }
 
@@ -271,10 +306,14 @@ impl Product<'_> {
     }
 
     fn few(&self) -> Result<(), DeviceError> {
+        let norm = self.x.norm.map_or(0, |norm| match norm.bias {
+            Some(_) => 1,
+            None => 2,
+        });
         let (x, y, z) = folded(self.shard.rows.div_ceil(linear_few::COLUMNS) as u32);
         self.gpu.recorder.dispatch(&Dispatch {
             kernel: &linear_few::KERNELS[form(self.quads())],
-            variant: self.variant() | (self.x.rows as u32) << 16,
+            variant: self.variant() | (self.x.rows as u32) << 16 | norm << 24,
             inputs: &self.inputs(),
             output: self.output,
             parameters: &self.parameters(&self.end(), x as usize, 0),
@@ -297,6 +336,7 @@ impl Product<'_> {
             bias: false,
             residual: 0,
             activation: 0,
+            gate: 0,
         };
         self.gpu.recorder.dispatch(&Dispatch {
             // Parts are stored in vectors whatever the output's columns are.
@@ -308,13 +348,8 @@ impl Product<'_> {
             groups: (self.column_tiles(32) as u32, row_tiles as u32, parts as u32),
             work: self.work(),
         })?;
-        let inputs = [
-            Some(&partial),
-            None,
-            None,
-            self.epilogue.bias,
-            self.epilogue.residual,
-        ];
+        let mut inputs = self.inputs();
+        inputs[..3].copy_from_slice(&[Some(&partial), None, None]);
         let quads = rows * width / 4;
         self.gpu.recorder.dispatch(&Dispatch {
             kernel: &linear_sum::KERNELS[form(self.quads())],

@@ -4,6 +4,9 @@
 // Of 64 invocations, 32 share four columns: each takes every 32nd vector of the
 // four rows of w.
 override ROWS: u32 = 1u;
+// 1: the rows of x are normalised first, to mean 0 and variance 1; 2: by the
+// root of their mean squares.
+override NORM: u32 = 0u;
 
 const LANES: u32 = 32u;
 const GROUPS: u32 = 2u;
@@ -19,12 +22,79 @@ var<private> s1: vec4<f32>;
 var<private> s2: vec4<f32>;
 var<private> s3: vec4<f32>;
 
+// What the norm takes from each row, and multiplies it by.
+var<private> means: vec4<f32>;
+var<private> factors: vec4<f32>;
+
+// Four numbers of a row less its mean, 0 where there are none.
+fn centred(row: u32, place: Place, mean: f32) -> vec4<f32> {
+  let there = vec4(place.k) + vec4(0u, 1u, 2u, 3u) < vec4(p.inner);
+  return select(vec4<f32>(0.0), x_quad(row_of(row), place) - mean, there);
+}
+
+fn input(row: u32, place: Place, mean: f32, factor: f32) -> vec4<f32> {
+  if NORM == 0u {
+    return x_quad(row_of(row), place);
+  }
+  var normal = centred(row, place, mean) * factor * gains[place.k / 4u];
+  if NORM == 1u { normal += shifts[place.k / 4u]; }
+  let there = vec4(place.k) + vec4(0u, 1u, 2u, 3u) < vec4(p.inner);
+  return select(vec4<f32>(0.0), normal, there);
+}
+
+// The sum over the workgroup.
+fn total(lane: u32, own: vec4<f32>) -> vec4<f32> {
+  sums[lane] = own;
+  workgroupBarrier();
+  for (var half = 32u; half > 0u; half >>= 1u) {
+    if lane < half {
+      sums[lane] += sums[lane + half];
+    }
+    workgroupBarrier();
+  }
+  let all = sums[0];
+  workgroupBarrier();
+  return all;
+}
+
+// The mean of the squares of each row less `mean`.
+fn squares(lane: u32, mean: vec4<f32>) -> vec4<f32> {
+  var own = vec4<f32>(0.0);
+  for (var k = lane * 4u; k < p.inner; k += 256u) {
+    let place = place_of(k);
+    let a = centred(0u, place, mean.x);
+    let b = centred(1u, place, mean.y);
+    let c = centred(2u, place, mean.z);
+    let d = centred(3u, place, mean.w);
+    own += vec4(dot(a, a), dot(b, b), dot(c, c), dot(d, d));
+  }
+  return total(lane, own) / f32(p.inner);
+}
+
+fn normalize_rows(lane: u32) {
+  if NORM == 1u {
+    let one = vec4<f32>(1.0);
+    var own = vec4<f32>(0.0);
+    for (var k = lane * 4u; k < p.inner; k += 256u) {
+      let place = place_of(k);
+      own += vec4(
+        dot(centred(0u, place, 0.0), one),
+        dot(centred(1u, place, 0.0), one),
+        dot(centred(2u, place, 0.0), one),
+        dot(centred(3u, place, 0.0), one),
+      );
+    }
+    means = total(lane, own) / f32(p.inner);
+  }
+  factors = inverseSqrt(squares(lane, means) + p.eps);
+}
+
 fn take(k: u32, scale: vec4<f32>, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) {
   let place = place_of(k);
-  s0 += scale * dots(x_quad(row_of(0u), place), a, b, c, d);
-  if ROWS > 1u { s1 += scale * dots(x_quad(row_of(1u), place), a, b, c, d); }
-  if ROWS > 2u { s2 += scale * dots(x_quad(row_of(2u), place), a, b, c, d); }
-  if ROWS > 3u { s3 += scale * dots(x_quad(row_of(3u), place), a, b, c, d); }
+  s0 += scale * dots(input(0u, place, means.x, factors.x), a, b, c, d);
+  if ROWS > 1u { s1 += scale * dots(input(1u, place, means.y, factors.y), a, b, c, d); }
+  if ROWS > 2u { s2 += scale * dots(input(2u, place, means.z, factors.z), a, b, c, d); }
+  if ROWS > 3u { s3 += scale * dots(input(3u, place, means.w, factors.w), a, b, c, d); }
 }
 
 @compute @workgroup_size(64)
@@ -32,6 +102,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let col = ((group.y * p.row_tiles + group.x) * GROUPS + lane / LANES) * 4u;
   let last = p.cols - 1u;
   col_end = p.cols;
+  if NORM > 0u {
+    normalize_rows(lane);
+  }
   var vectors = p.blocks * 8u;
   if WEIGHT == F16 { vectors = p.blocks * 4u; }
   if WEIGHT == Q8_0 { vectors = p.blocks * 2u; }

@@ -19,7 +19,9 @@ struct Parameters {
   rows: u32, cols: u32, inner: u32, blocks: u32,
   // Columns of out, and the one that the first row of w gives.
   width: u32, first: u32,
-  bias: u32, residual: u32, activation: u32,
+  // `gate`: 1 for one number, 2 for one of each column. `eps` is that of the
+  // norm before the product.
+  bias: u32, residual: u32, activation: u32, gate: u32, eps: f32,
   // Tiles of rows along y; what is more goes along z. Where the inner axis is
   // split, z counts parts of `split` numbers.
   row_tiles: u32, split: u32,
@@ -36,6 +38,9 @@ struct Parameters {
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> w: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read> scales: array<u32>;
+// The gate; or, where x is normalised, the norm's weight. Then its bias.
+@group(0) @binding(6) var<storage, read> gains: array<vec4<f32>>;
+@group(0) @binding(7) var<storage, read> shifts: array<vec4<f32>>;
 
 // One after the last column of a tile's group, and its first channel.
 var<private> col_end: u32;

@@ -15,14 +15,21 @@ pub(super) mod gated_add;
 pub(super) mod gather;
 pub(super) mod glu;
 pub(super) mod l2_normalize;
-pub(super) mod layer_norm;
+mod layer_norm;
 pub(super) mod linear;
 mod linear_few;
 mod linear_small;
 mod linear_sum;
-pub(super) mod rms_norm;
+mod rms_norm;
 pub(super) mod rotary;
+pub(super) mod top_k;
 pub(super) mod unfold;
+pub(super) mod write_kv;
+
+use super::recorder::{Dispatch, folded};
+use super::{Buffer, Gpu};
+use crate::DeviceError;
+use crate::backend::{Columns, NormDims, RowNorm};
 
 /// A kernel's number, for the caches.
 pub(super) type KernelId = u32;
@@ -54,9 +61,10 @@ fn all() -> Vec<&'static Kernel> {
         &gated_add::KERNEL,
         &gather::KERNEL,
         &glu::KERNEL,
-        &rms_norm::KERNEL,
         &rotary::KERNEL,
+        &top_k::KERNEL,
         &unfold::KERNEL,
+        &write_kv::KERNEL,
     ];
     all.extend(&l2_normalize::KERNELS);
     all.extend(&layer_norm::KERNELS);
@@ -64,6 +72,7 @@ fn all() -> Vec<&'static Kernel> {
     all.extend(&linear_few::KERNELS);
     all.extend(&linear_small::KERNELS);
     all.extend(&linear_sum::KERNELS);
+    all.extend(&rms_norm::KERNELS);
     all
 }
 
@@ -118,6 +127,45 @@ macro_rules! row_kernels {
 }
 use row_kernels;
 
+/// See [`crate::backend::Backend::norm`].
+pub(super) fn norm(
+    gpu: &Gpu,
+    x: &Columns<'_, Buffer>,
+    d: NormDims,
+    norm: &RowNorm<'_, Buffer>,
+) -> Result<Buffer, DeviceError> {
+    let rows = d.rows * d.parts;
+    let output = gpu.take(rows * d.cols)?;
+    let groups = folded(rows as u32);
+    let vectors = vectors(&[d.cols, x.start, x.stride]);
+    let kernels = match norm.bias {
+        Some(_) => &layer_norm::KERNELS,
+        None => &rms_norm::KERNELS,
+    };
+    // The shaders count in the numbers that they read.
+    let numbers = |count: usize| (if vectors { count / 4 } else { count }) as u32;
+    let gains = if d.shared { 0 } else { d.cols };
+    gpu.recorder.dispatch(&Dispatch {
+        kernel: &kernels[form(vectors)],
+        variant: 0,
+        inputs: &[Some(x.buffer), Some(norm.weight), norm.bias],
+        output: &output,
+        parameters: &[
+            rows as u32,
+            numbers(d.cols),
+            norm.eps.to_bits(),
+            groups.0,
+            d.parts as u32,
+            numbers(x.start),
+            numbers(x.stride),
+            numbers(gains),
+        ],
+        groups,
+        work: 8 * (rows * d.cols) as u64,
+    })?;
+    Ok(output)
+}
+
 /// Both forms of a matrix kernel.
 macro_rules! matrix_kernels {
     ($ids:expr, $name:literal, $file:literal, $constants:expr) => {
@@ -131,7 +179,7 @@ macro_rules! matrix_kernels {
                     include_str!("store_quads.wgsl"),
                     include_str!($file),
                 ],
-                inputs: 5,
+                inputs: 7,
                 constants: $constants,
             },
             Kernel {
@@ -143,7 +191,7 @@ macro_rules! matrix_kernels {
                     include_str!("store_ones.wgsl"),
                     include_str!($file),
                 ],
-                inputs: 5,
+                inputs: 7,
                 constants: $constants,
             },
         ]

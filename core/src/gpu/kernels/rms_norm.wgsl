@@ -1,10 +1,15 @@
-// One workgroup a row.
-struct Parameters { rows: u32, cols: u32, eps: f32, stride: u32 }
+// One workgroup a part of a row. Lengths and places count Numbers.
+struct Parameters {
+  rows: u32, cols: u32, eps: f32, stride: u32,
+  // As in `layer_norm.wgsl`.
+  parts: u32, x_start: u32, x_stride: u32, gains: u32,
+}
 
 @group(0) @binding(0) var<uniform> p: Parameters;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> weight: array<f32>;
-@group(0) @binding(3) var<storage, read_write> out: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<Number>;
+@group(0) @binding(2) var<storage, read> weight: array<Number>;
+@group(0) @binding(3) var<storage, read> bias: array<Number>;
+@group(0) @binding(4) var<storage, read_write> out: array<Number>;
 
 const WIDTH: u32 = 64u;
 var<workgroup> partial: array<f32, WIDTH>;
@@ -14,10 +19,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let row = group.y * p.stride + group.x;
   // A row too many is computed from the last one and not written: barriers
   // must be met by all.
-  let start = min(row, p.rows - 1u) * p.cols;
+  let there = min(row, p.rows - 1u);
+  let part = there % p.parts;
+  let start = there / p.parts * p.x_stride + p.x_start + part * p.cols;
+  let gain = part * p.gains;
   var squares = 0.0;
   for (var i = lane; i < p.cols; i += WIDTH) {
-    squares += x[start + i] * x[start + i];
+    squares += total_of(x[start + i] * x[start + i]);
   }
   partial[lane] = squares;
   workgroupBarrier();
@@ -27,10 +35,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     workgroupBarrier();
   }
-  let scale = inverseSqrt(partial[0] / f32(p.cols) + p.eps);
+  let scale = inverseSqrt(partial[0] / (f32(p.cols) * EACH) + p.eps);
   if row < p.rows {
     for (var i = lane; i < p.cols; i += WIDTH) {
-      out[start + i] = x[start + i] * scale * weight[i];
+      out[row * p.cols + i] = x[start + i] * scale * weight[gain + i];
     }
   }
 }

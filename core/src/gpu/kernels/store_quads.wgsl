@@ -1,7 +1,7 @@
 // The end of a matrix kernel, where four divides the columns.
 @group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read> residual: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>;
+@group(0) @binding(8) var<storage, read_write> out: array<vec4<f32>>;
 
 // Columns col .. col + 4 of a row. Parts of a split product lie one after the
 // other.
@@ -21,6 +21,8 @@ fn finish(part: u32, row: u32, col: u32, sums: vec4<f32>) {
       activate(value.w, p.activation),
     );
   }
+  if p.gate == 1u { value *= tanh(gains[0].x); }
+  if p.gate == 2u { value *= tanh(gains[(p.first + col) / 4u]); }
   if p.residual == 2u { value += residual[at]; }
   out[at] = value;
 }
