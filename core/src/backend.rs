@@ -408,6 +408,20 @@ pub trait Backend: Clone + 'static {
         };
         self.linear(&self.norm(band, dims, norm)?, rows, w, out_in, epilogue)
     }
+    /// `linear` of what [`Backend::glu`] makes of `x` `[rows, 2 · in]`. A device
+    /// may do both at once.
+    fn glu_linear(
+        &self,
+        x: &Self::Buffer,
+        rows: usize,
+        activation: Activation,
+        w: &Self::Weight,
+        out_in: (usize, usize),
+        epilogue: Epilogue<'_, Self::Buffer>,
+    ) -> Result<Self::Buffer> {
+        let x = self.glu(x, (rows, out_in.1), activation)?;
+        self.linear(&x, rows, w, out_in, epilogue)
+    }
     /// A band of columns → `[rows, parts · cols]`, each part of a row
     /// normalised.
     fn norm(

@@ -88,6 +88,23 @@ impl<B: Backend> Linear<B> {
         x.linear(&self.weight, &after)
     }
 
+    /// As [`Linear::gated`], of the activation of the first half of each row
+    /// times the second.
+    pub(crate) fn glu_gated(
+        &self,
+        x: &Tensor<B>,
+        activation: Activation,
+        gate: Option<&Tensor<B>>,
+        residual: Option<&Tensor<B>>,
+    ) -> Result<Tensor<B>> {
+        let after = After {
+            gate,
+            residual,
+            ..self.after(None)
+        };
+        x.glu_linear(activation, &self.weight, &after)
+    }
+
     fn after(&self, activation: Option<Activation>) -> After<'_, B> {
         After {
             bias: self.bias.as_ref(),

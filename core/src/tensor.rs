@@ -370,6 +370,37 @@ impl<B: Backend> Tensor<B> {
         Ok(self.with(buffer, shape))
     }
 
+    /// `[.., 2 · in]` → `[.., out]`: as [`Tensor::linear`] of the activation of
+    /// the first half of each row times the second.
+    ///
+    /// # Errors
+    /// Where shapes do not go together or the device fails.
+    pub fn glu_linear(
+        &self,
+        activation: Activation,
+        w: &Weight<B>,
+        after: &After<'_, B>,
+    ) -> Result<Self> {
+        let (rows, cols) = self.rows();
+        if cols != 2 * w.cols {
+            return Err(shape_error(
+                "glu_linear",
+                format!("[.., {}]", 2 * w.cols),
+                &self.shape,
+            ));
+        }
+        let mut shape = self.shape.clone();
+        if let Some(last) = shape.last_mut() {
+            *last = w.rows;
+        }
+        let epilogue = after.checked("glu_linear", rows, w.rows)?;
+        let sizes = (w.rows, w.cols);
+        let buffer =
+            self.backend
+                .glu_linear(&self.buffer, rows, activation, &w.inner, sizes, epilogue)?;
+        Ok(self.with(buffer, shape))
+    }
+
     /// `[.., cols]` → same: each row normalised.
     ///
     /// # Errors

@@ -247,6 +247,47 @@ impl<'a, B: Backend> Suite<'a, B> {
             .await
     }
 
+    /// `linear` of an activation of one half times the other.
+    async fn glu_case(
+        &mut self,
+        i: usize,
+        (rows, cols, inner): (usize, usize, usize),
+        stored: Stored,
+    ) -> Result<()> {
+        let (x, x64) = self.tensor(&[rows, 2 * inner], 1)?;
+        let (w, w64) = self.stored(cols, inner, stored)?;
+        let (bias, b64) = self.tensor(&[cols], 3)?;
+        let (residual, r64) = self.tensor(&[rows, cols], 4)?;
+        let (gate, g64) = self.tensor(&[if i.is_multiple_of(2) { 1 } else { cols }], 5)?;
+        let activation = [Activation::Silu, Activation::Gelu][i % 2];
+        let both: Vec<f64> = x64
+            .chunks(2 * inner)
+            .flat_map(|row| {
+                let (gate, up) = row.split_at(inner);
+                let pairs = gate.iter().zip(up);
+                pairs.map(move |(gate, up)| activated(*gate, Some(activation)) * up)
+            })
+            .collect();
+        let product = products_of(&both, &w64, inner);
+        let want: Vec<f64> = product
+            .iter()
+            .enumerate()
+            .map(|(at, product)| {
+                let open = g64[at % cols % g64.len()].tanh();
+                (product + b64[at % cols]) * open + r64[at]
+            })
+            .collect();
+        let after = After {
+            bias: Some(&bias),
+            gate: Some(&gate),
+            residual: Some(&residual),
+            ..After::default()
+        };
+        let got = x.glu_linear(activation, &w, &after)?;
+        let name = format!("glu_linear {rows}×{inner}→{cols} {stored:?}");
+        self.check(name, &got, &want, self.tolerance(stored)).await
+    }
+
     async fn window_case(&mut self, i: usize, d: &Window, stored: Stored) -> Result<()> {
         let (x, x64) = self.tensor(&[d.n, d.height, d.width, d.channels], 1)?;
         let (part, outs) = (d.channels / d.groups, d.out / d.groups);
@@ -344,9 +385,11 @@ pub async fn products<B: Backend>(backend: &B, thin: bool) -> Result<Vec<Outcome
             let size = (rows, 30 + rows, 1056 + 32 * i);
             suite.product_case(i, size, stored).await?;
             suite.norm_case(i + rows, size, stored).await?;
+            suite.glu_case(i + rows, size, stored).await?;
         }
         let inner = if i < 2 { 33 } else { 64 };
         suite.norm_case(i, (2 + 2 * i, 65, inner), stored).await?;
+        suite.glu_case(i, (2 + 2 * i, 65, inner), stored).await?;
     }
     for (i, window) in WINDOWS.iter().enumerate() {
         let inner = window.kernel * window.kernel * window.channels / window.groups;

@@ -24,6 +24,7 @@ use crate::backend::{
 };
 use crate::{DeviceError, Result};
 use kernels::Kernel;
+use kernels::linear::Before;
 use recorder::{Dispatch, Recorder, folded};
 
 /// A graphics processor.
@@ -150,7 +151,14 @@ impl Backend for Gpu {
         epilogue: Epilogue<'_, Buffer>,
     ) -> Result<Buffer> {
         let x = (x, rows);
-        Ok(kernels::linear::run(self, x, None, w, out_in, &epilogue)?)
+        Ok(kernels::linear::run(
+            self,
+            x,
+            Before::Nothing,
+            w,
+            out_in,
+            &epilogue,
+        )?)
     }
 
     fn norm_linear(
@@ -162,9 +170,23 @@ impl Backend for Gpu {
         out_in: (usize, usize),
         epilogue: Epilogue<'_, Buffer>,
     ) -> Result<Buffer> {
-        let norm = Some(norm);
+        let before = Before::Norm(norm);
         let x = (x, rows);
-        Ok(kernels::linear::run(self, x, norm, w, out_in, &epilogue)?)
+        Ok(kernels::linear::run(self, x, before, w, out_in, &epilogue)?)
+    }
+
+    fn glu_linear(
+        &self,
+        x: &Buffer,
+        rows: usize,
+        activation: Activation,
+        w: &GpuWeight,
+        out_in: (usize, usize),
+        epilogue: Epilogue<'_, Buffer>,
+    ) -> Result<Buffer> {
+        let before = Before::Glu(activation);
+        let x = (x, rows);
+        Ok(kernels::linear::run(self, x, before, w, out_in, &epilogue)?)
     }
 
     fn norm(

@@ -177,12 +177,15 @@ impl<B: Backend> Mlp<B> {
         residual: &Tensor<B>,
     ) -> Result<Tensor<B>> {
         let activation = (!self.gated).then_some(self.activation);
-        let mut hidden = match norm {
+        let hidden = match norm {
             Some(norm) => norm.linear(x, &self.c_fc, activation)?,
             None => self.c_fc.then(x, activation, None)?,
         };
         if self.gated {
-            hidden = hidden.glu(self.activation)?;
+            let activation = self.activation;
+            return self
+                .c_proj
+                .glu_gated(&hidden, activation, gate, Some(residual));
         }
         self.c_proj.gated(&hidden, gate, Some(residual))
     }

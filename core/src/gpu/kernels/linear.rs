@@ -3,7 +3,7 @@
 
 use super::{Kernel, code, form, linear_few, linear_small, linear_sum, matrix_kernels, vectors};
 use crate::DeviceError;
-use crate::backend::{Columns, Epilogue, NormDims, RowNorm, UnfoldDims};
+use crate::backend::{Activation, Columns, Epilogue, NormDims, RowNorm, UnfoldDims};
 use crate::gpu::recorder::{Dispatch, folded};
 use crate::gpu::tuning::LinearVariant;
 use crate::gpu::weight::Shard;
@@ -27,7 +27,25 @@ struct Rows<'a> {
     inner: usize,
     windows: Option<Windows>,
     /// Done to few rows on the way.
-    norm: Option<&'a RowNorm<'a, Buffer>>,
+    before: Before<'a>,
+}
+
+/// What is done to x before the product.
+#[derive(Clone, Copy)]
+pub(in crate::gpu) enum Before<'a> {
+    Nothing,
+    Norm(&'a RowNorm<'a, Buffer>),
+    /// Rows are twice as long as the product's inner axis.
+    Glu(Activation),
+}
+
+impl<'a> Before<'a> {
+    fn norm(self) -> Option<&'a RowNorm<'a, Buffer>> {
+        match self {
+            Self::Norm(norm) => Some(norm),
+            Self::Nothing | Self::Glu(_) => None,
+        }
+    }
 }
 
 /// Windows of pictures, whose channels and columns are in equal groups.
@@ -43,7 +61,7 @@ struct Windows {
 pub(in crate::gpu) fn run(
     gpu: &Gpu,
     (buffer, rows): (&Buffer, usize),
-    norm: Option<&RowNorm<'_, Buffer>>,
+    before: Before<'_>,
     w: &GpuWeight,
     (out, inner): (usize, usize),
     epilogue: &Epilogue<'_, Buffer>,
@@ -53,26 +71,30 @@ pub(in crate::gpu) fn run(
         rows,
         inner,
         windows: None,
-        norm,
+        before,
     };
     let few = matches!(gpu.tuning.linear, None | Some(LinearVariant::Few)) && rows <= 4;
-    let Some(first) = norm.filter(|_| !few || epilogue.gate.is_some()) else {
-        return product(gpu, &x, w, out, epilogue);
+    // Many rows are made ready once for all columns; few are, for each few
+    // columns again, in the product itself. The gate lies where the norm would.
+    let ready = match before {
+        Before::Norm(norm) if !few || epilogue.gate.is_some() => {
+            let band = Columns {
+                buffer,
+                start: 0,
+                stride: inner,
+            };
+            let dims = NormDims {
+                rows,
+                parts: 1,
+                cols: inner,
+                shared: true,
+            };
+            super::norm(gpu, &band, dims, norm)?
+        }
+        Before::Glu(activation) if !few => super::glu::run(gpu, buffer, (rows, inner), activation)?,
+        _ => return product(gpu, &x, w, out, epilogue),
     };
-    // Many rows are normalised once for all columns.
-    let band = Columns {
-        buffer,
-        start: 0,
-        stride: inner,
-    };
-    let dims = NormDims {
-        rows,
-        parts: 1,
-        cols: inner,
-        shared: true,
-    };
-    let normed = super::norm(gpu, &band, dims, first)?;
-    (x.buffer, x.norm) = (&normed, None);
+    (x.buffer, x.before) = (&ready, Before::Nothing);
     product(gpu, &x, w, out, epilogue)
 }
 
@@ -101,7 +123,7 @@ pub(in crate::gpu) fn conv2d(
         rows: dims.n * out_height * out_width,
         inner: dims.kernel * dims.kernel * group_channels,
         windows: (!pixels).then_some(windows),
-        norm: None,
+        before: Before::Nothing,
     };
     product(gpu, &x, w, out, epilogue)
 }
@@ -242,8 +264,12 @@ impl Product<'_> {
         ];
         let mut parameters = sizes.map(|x| x as u32).to_vec();
         parameters.extend([u32::from(end.bias), end.residual, end.activation, end.gate]);
-        let eps = self.x.norm.map_or(0.0, |norm| norm.eps);
-        parameters.push(eps.to_bits());
+        let eps = self.x.before.norm().map_or(0.0, |norm| norm.eps);
+        let glu = match self.x.before {
+            Before::Glu(activation) => code(Some(activation)),
+            Before::Nothing | Before::Norm(_) => 0,
+        };
+        parameters.extend([eps.to_bits(), glu]);
         parameters.extend([row_tiles as u32, split as u32]);
         if let Some(x) = self.x.windows {
             let d = x.dims;
@@ -271,14 +297,15 @@ impl Product<'_> {
 
     fn inputs(&self) -> [Option<&Buffer>; 7] {
         let gate = self.epilogue.gate.map(|(gate, _)| gate);
+        let norm = self.x.before.norm();
         [
             Some(self.x.buffer),
             Some(&self.shard.data),
             self.shard.scales.as_ref(),
             self.epilogue.bias,
             self.epilogue.residual,
-            self.x.norm.map(|norm| norm.weight).or(gate),
-            self.x.norm.and_then(|norm| norm.bias),
+            norm.map(|norm| norm.weight).or(gate),
+            norm.and_then(|norm| norm.bias),
         ]
     }
 
@@ -306,14 +333,16 @@ impl Product<'_> {
     }
 
     fn few(&self) -> Result<(), DeviceError> {
-        let norm = self.x.norm.map_or(0, |norm| match norm.bias {
-            Some(_) => 1,
-            None => 2,
-        });
+        let before = match self.x.before {
+            Before::Nothing => 0,
+            Before::Norm(norm) if norm.bias.is_some() => 1,
+            Before::Norm(_) => 2,
+            Before::Glu(_) => 3,
+        };
         let (x, y, z) = folded(self.shard.rows.div_ceil(linear_few::COLUMNS) as u32);
         self.gpu.recorder.dispatch(&Dispatch {
             kernel: &linear_few::KERNELS[form(self.quads())],
-            variant: self.variant() | (self.x.rows as u32) << 16 | norm << 24,
+            variant: self.variant() | (self.x.rows as u32) << 16 | before << 24,
             inputs: &self.inputs(),
             output: self.output,
             parameters: &self.parameters(&self.end(), x as usize, 0),

@@ -8,5 +8,5 @@ pub(in crate::gpu) static KERNELS: [Kernel; 2] = matrix_kernels!(
     [16, 17],
     "linear_few",
     "linear_few.wgsl",
-    &["WEIGHT", "VECTOR", "ROWS", "NORM"]
+    &["WEIGHT", "VECTOR", "ROWS", "BEFORE"]
 );

@@ -5,8 +5,9 @@
 // four rows of w.
 override ROWS: u32 = 1u;
 // 1: the rows of x are normalised first, to mean 0 and variance 1; 2: by the
-// root of their mean squares.
-override NORM: u32 = 0u;
+// root of their mean squares; 3: they are twice as long, and the activation of
+// the first half is multiplied with the second.
+override BEFORE: u32 = 0u;
 
 const LANES: u32 = 32u;
 const GROUPS: u32 = 2u;
@@ -33,11 +34,22 @@ fn centred(row: u32, place: Place, mean: f32) -> vec4<f32> {
 }
 
 fn input(row: u32, place: Place, mean: f32, factor: f32) -> vec4<f32> {
-  if NORM == 0u {
+  if BEFORE == 0u {
     return x_quad(row_of(row), place);
   }
+  if BEFORE == 3u {
+    let start = min(row, p.rows - 1u) * 2u * p.inner;
+    let gate = x_quad(Row(start, 0u, 0u), place);
+    let up = x_quad(Row(start + p.inner, 0u, 0u), place);
+    return up * vec4(
+      activate(gate.x, p.glu),
+      activate(gate.y, p.glu),
+      activate(gate.z, p.glu),
+      activate(gate.w, p.glu),
+    );
+  }
   var normal = centred(row, place, mean) * factor * gains[place.k / 4u];
-  if NORM == 1u { normal += shifts[place.k / 4u]; }
+  if BEFORE == 1u { normal += shifts[place.k / 4u]; }
   let there = vec4(place.k) + vec4(0u, 1u, 2u, 3u) < vec4(p.inner);
   return select(vec4<f32>(0.0), normal, there);
 }
@@ -72,7 +84,7 @@ fn squares(lane: u32, mean: vec4<f32>) -> vec4<f32> {
 }
 
 fn normalize_rows(lane: u32) {
-  if NORM == 1u {
+  if BEFORE == 1u {
     let one = vec4<f32>(1.0);
     var own = vec4<f32>(0.0);
     for (var k = lane * 4u; k < p.inner; k += 256u) {
@@ -102,7 +114,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let col = ((group.y * p.row_tiles + group.x) * GROUPS + lane / LANES) * 4u;
   let last = p.cols - 1u;
   col_end = p.cols;
-  if NORM > 0u {
+  if BEFORE == 1u || BEFORE == 2u {
     normalize_rows(lane);
   }
   var vectors = p.blocks * 8u;

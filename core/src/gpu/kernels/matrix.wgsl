@@ -20,8 +20,8 @@ struct Parameters {
   // Columns of out, and the one that the first row of w gives.
   width: u32, first: u32,
   // `gate`: 1 for one number, 2 for one of each column. `eps` is that of the
-  // norm before the product.
-  bias: u32, residual: u32, activation: u32, gate: u32, eps: f32,
+  // norm before the product, `glu` the activation of what is multiplied there.
+  bias: u32, residual: u32, activation: u32, gate: u32, eps: f32, glu: u32,
   // Tiles of rows along y; what is more goes along z. Where the inner axis is
   // split, z counts parts of `split` numbers.
   row_tiles: u32, split: u32,
