@@ -4,7 +4,7 @@
 use crate::backend::{Backend, Mask};
 use crate::checkpoint::{Scope, Source};
 use crate::config::flamingo::{FlamingoConfig, ResamplerKind, XattnKind};
-use crate::models::gated_xattn::{GatedXattn, Seen, Sight};
+use crate::models::gated_xattn::{GatedXattn, Sight};
 use crate::models::lm::{Cache, Decoder, Lm, Pass};
 use crate::models::resampler::Resampler;
 use crate::models::vision::VisionTower;
@@ -13,7 +13,7 @@ use crate::{Error, Result};
 
 /// The keys and values of pictures and videos, for each layer that sees them.
 pub struct Media<B: Backend> {
-    layers: Vec<Option<Seen<B>>>,
+    layers: Vec<Option<Tensor<B>>>,
     images: usize,
     /// Visual tokens of each.
     tokens: usize,
@@ -171,12 +171,14 @@ impl<B: Backend> Flamingo<B> {
     /// # Errors
     /// Where the device fails.
     pub fn no_media(&self) -> Result<Media<B>> {
-        let layers = self.xattn.iter().map(|layer| {
-            let layer = layer.as_ref();
-            layer.map(|layer| layer.no_media(&self.backend)).transpose()
-        });
+        let inner = 2 * self.config.xattn.heads * self.config.xattn.head_dim;
+        // One row that no token sees: devices have no empty buffers.
+        let nothing = Tensor::upload(&self.backend, &vec![0.0; inner], &[1, 1, inner])?;
+        let layers = self.xattn.iter();
         Ok(Media {
-            layers: layers.collect::<Result<_>>()?,
+            layers: layers
+                .map(|layer| layer.as_ref().map(|_| nothing.clone()))
+                .collect(),
             images: 0,
             tokens: 1,
             batch: 1,

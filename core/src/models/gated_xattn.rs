@@ -17,15 +17,6 @@ pub struct Sight<'a, B: Backend> {
     pub rule: &'a B::Ids,
 }
 
-/// The keys and values of pictures, for one layer.
-#[derive(Clone)]
-pub struct Seen<B: Backend> {
-    /// `[batch, tokens, 2 · inner]`.
-    kv: Tensor<B>,
-    /// The keys where they are normalised, `[batch, tokens, inner]`.
-    keys: Option<Tensor<B>>,
-}
-
 /// What follows the attention of a gated layer.
 struct FeedForward<B: Backend> {
     norm: Norm<B>,
@@ -97,29 +88,20 @@ impl<B: Backend> GatedXattn<B> {
         })
     }
 
-    /// The keys and values of visual tokens `[batch, tokens, media_width]`: once
-    /// for each picture.
+    /// The keys and values of visual tokens, `[batch, tokens, media_width]` →
+    /// `[batch, tokens, 2 · inner]`: once for each picture.
     ///
     /// # Errors
     /// Where shapes do not go together or the device fails.
-    pub fn media(&self, visual: &Tensor<B>) -> Result<Seen<B>> {
+    pub fn media(&self, visual: &Tensor<B>) -> Result<Tensor<B>> {
         let kv = self.to_kv.forward(visual)?;
-        let keys = match &self.qk_norm {
-            Some((_, norm)) => Some(kv.band(0, self.inner)?.norm(&norm.of(), self.heads)?),
-            None => None,
+        let Some((_, norm)) = &self.qk_norm else {
+            return Ok(kv);
         };
-        Ok(Seen { kv, keys })
-    }
-
-    /// What [`GatedXattn::media`] gives where there is no picture: one row that
-    /// no token sees, for devices have no empty buffers.
-    ///
-    /// # Errors
-    /// Where the device fails.
-    pub fn no_media(&self, backend: &B) -> Result<Seen<B>> {
-        let width = 2 * self.inner;
-        let kv = Tensor::upload(backend, &vec![0.0; width], &[1, 1, width])?;
-        Ok(Seen { kv, keys: None })
+        let (inner, rows) = (self.inner, kv.len() / (2 * self.inner));
+        let keys = kv.band(0, inner)?.norm(&norm.of(), self.heads)?;
+        let values = kv.reshape(&[rows, 2, inner])?.narrow(1, 1)?;
+        Tensor::concat(&keys.reshape(&[rows, 1, inner])?, &values)?.reshape(kv.shape())
     }
 
     /// `[batch, rows, width]` → same. `media` is what [`GatedXattn::media`]
@@ -130,7 +112,7 @@ impl<B: Backend> GatedXattn<B> {
     pub fn forward(
         &self,
         x: &Tensor<B>,
-        media: &Seen<B>,
+        media: &Tensor<B>,
         sight: &Sight<'_, B>,
     ) -> Result<Tensor<B>> {
         let inner = self.inner;
@@ -140,15 +122,10 @@ impl<B: Backend> GatedXattn<B> {
         }
         let how = Attend {
             rule: Some(sight.rule),
-            ..Attend::new(self.heads, sight.mask, media.kv.shape()[1])
+            ..Attend::new(self.heads, sight.mask, media.shape()[1])
         };
-        let keys = media.keys.as_ref().unwrap_or(&media.kv).band(0, inner)?;
-        let seen = attend(
-            &q.band(0, inner)?,
-            &keys,
-            &media.kv.band(inner, inner)?,
-            &how,
-        )?;
+        let (keys, values) = (media.band(0, inner)?, media.band(inner, inner)?);
+        let seen = attend(&q.band(0, inner)?, &keys, &values, &how)?;
         let x = self.to_out.gated(&seen, self.attn_gate.as_ref(), Some(x))?;
         match &self.ff {
             Some(ff) => ff.mlp.forward(&x, Some(&ff.norm), ff.gate.as_ref(), &x),
