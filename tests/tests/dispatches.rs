@@ -68,7 +68,10 @@ fn tokens(gpu: &Gpu, config: &FlamingoConfig) -> Vec<Counters> {
         let pass = Pass::next(gpu, &cache, ids.len()).unwrap();
         let images = vec![1; ids.len()];
         let x = flamingo.forward(ids, &images, &pass, &media, Some(&mut cache));
-        let x = x.unwrap().narrow(ids.len() - 1, 1).unwrap();
+        let mut x = x.unwrap();
+        if ids.len() > 1 {
+            x = x.narrow(ids.len() - 1, 1).unwrap();
+        }
         block_on(lm.logits(&x).unwrap().top_k(1).unwrap().read()).unwrap();
         let after = gpu.counters();
         Counters {

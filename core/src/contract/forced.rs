@@ -100,10 +100,12 @@ const WINDOWS: &[Window] = &[
 ];
 
 impl<'a, B: Backend> Suite<'a, B> {
-    /// As for the other quantised cases.
+    /// As for the other quantised cases, and a little more: gates make the
+    /// largest number smaller that an error is measured by, norms and products
+    /// of halves make some numbers larger than the rest.
     fn tolerance(&self, stored: Stored) -> f64 {
         match stored {
-            Stored::Blocks(_) if self.backend.rounds_activations() => 6e-3,
+            Stored::Blocks(_) if self.backend.rounds_activations() => 1e-2,
             _ => 2e-6,
         }
     }
