@@ -191,20 +191,25 @@ impl WriterConfig {
         Ok(all)
     }
 
-    /// How tables of tokens are stored. A Flamingo's own tokens stand at their
-    /// end where they were added to a finished vocabulary; where they stand
-    /// elsewhere, the whole table is kept from being quantised.
+    /// How tables of tokens are stored. Tokens that were added to a finished
+    /// vocabulary, a Flamingo's own among them, stand at its end. Where all of
+    /// its own stand elsewhere, the whole table is kept from being quantised.
     fn table(&self) -> Role {
         let WriterModel::Flamingo(config, _) = &self.model else {
             return Role::Weight;
         };
         let rows = config.lm.vocab_size;
-        let added = |id: u32| rows - (id as usize).min(rows);
-        match [config.image_token, config.end_of_chunk].map(added) {
-            [image, end] if image.max(end) <= MOST_ADDED => Role::Table {
-                added: image.max(end),
-            },
-            _ => Role::Precise,
+        let last = |id: u32| (rows.saturating_sub(MOST_ADDED)..rows).contains(&(id as usize));
+        let own = [config.image_token, config.end_of_chunk];
+        if !own.into_iter().any(last) {
+            return Role::Precise;
+        }
+        let tokenizer: Value = serde_json::from_str(&self.tokenizer).unwrap_or_default();
+        let told = tokenizer["added_tokens"].as_array().into_iter().flatten();
+        let told = told.filter_map(|token| u32::try_from(token["id"].as_u64()?).ok());
+        let first = told.chain(own).filter(|&id| last(id)).min();
+        Role::Table {
+            added: first.map_or(0, |first| rows - first as usize),
         }
     }
 }
