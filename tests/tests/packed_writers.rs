@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use plume_cli::writer::{self, WriterFiles};
 use plume_core::backend::Backend;
+use plume_core::checkpoint::{Layout, flamingo_config, writes};
 use plume_core::cpu::Candle;
 use plume_core::models::lm::{Decoder, Pass};
 use plume_core::prompts::{Ask, Segment, Shot};
@@ -232,4 +233,88 @@ fn agreement_is_counted() {
     assert_eq!(found["tokens"], 2 * whole.len());
     assert_eq!(found["same"], 2 * same);
     assert!(same < whole.len(), "4 bits change nothing");
+}
+
+/// IDEFICS as it is published: one folder, tables of tokens in two parts, a
+/// prompt style and a preparation of pictures of its own. All of it is in the
+/// packed file.
+#[test]
+fn idefics_is_read_and_packed_as_published() {
+    let from = root().join("tests/golden/flamingo/idefics");
+    let folder = scratch("packed-idefics");
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(from.join(file), folder.join(file)).unwrap();
+    }
+    let special = [
+        (1, "<s>"),
+        (2, "</s>"),
+        (40, "<fake_token_around_image>"),
+        (41, "<image>"),
+    ];
+    let mut tokenizer = plume_tests::writers::tokenizer();
+    let vocab = (0..40).map(|id| (format!("w{id}"), Value::from(id)));
+    let mut vocab: serde_json::Map<String, Value> = vocab.collect();
+    let added = special.map(|(id, content)| {
+        vocab.remove(&format!("w{id}"));
+        vocab.insert(content.into(), id.into());
+        let mut token = tokenizer["added_tokens"][0].clone();
+        token["id"] = id.into();
+        token["content"] = content.into();
+        token
+    });
+    tokenizer["model"]["vocab"] = vocab.into();
+    tokenizer["added_tokens"] = Value::from_iter(added);
+    std::fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    image::RgbImage::from_fn(40, 32, |x, y| image::Rgb([x as u8 * 6, y as u8 * 7, 90]))
+        .save(folder.join("a.png"))
+        .unwrap();
+
+    let device = Candle::new();
+    let segments = [
+        Segment::Text(" w5 w6 ".into()),
+        Segment::Image("a.png".into()),
+        Segment::Text(" w7".into()),
+    ];
+    let writer = writer::open(&device, &folder).unwrap();
+    // Texts are trimmed; the mark stands between two others.
+    assert_eq!(writer.ids(&segments).unwrap(), [1, 5, 6, 40, 41, 40, 7]);
+    let whole = logits(&device, &folder, &segments, &folder);
+    for (dtype, least) in [("f32", 1.0), ("q8_0", 0.99)] {
+        let file = folder.join(format!("{dtype}.gguf"));
+        pack(&folder, &file, dtype);
+        let config = WriterFiles::open(&file).unwrap().config;
+        assert_eq!(config.style, writer.style().clone());
+        assert_eq!(
+            config.to_packed().preprocess.unwrap()["resize"]["squash"][0],
+            16
+        );
+        let packed = logits(&device, &file, &segments, &folder);
+        assert!(cosine(&packed, &whole) >= least, "{dtype}");
+        if dtype == "f32" {
+            assert_eq!(packed, whole);
+        }
+    }
+}
+
+/// flamingo-mini's configuration names its parts; its tokens are its
+/// tokenizer's.
+#[test]
+fn flamingo_mini_is_known_by_its_configuration() {
+    let json = serde_json::json!({
+        "lm": "facebook/opt-125m", "clip_model_type": "openai/clip-vit-large-patch14",
+        "xattn_act": "sqrelu", "resampler_act": "sqrelu", "dim": 768, "dim_visual": 1024,
+    });
+    assert!(writes(&json));
+    let ids = |token: &str| match token {
+        "<" => Some(5),
+        "Ġ<" => Some(28_696),
+        "<EOC>" => Some(50_265),
+        _ => None,
+    };
+    let (config, layout) = flamingo_config(&json.to_string(), &ids).unwrap().unwrap();
+    assert_eq!(layout, Layout::FlamingoMini);
+    assert!([5, 28_696].iter().all(|&id| config.is_image(id)));
+    assert_eq!((config.end_of_chunk, config.lm.layers), (50_265, 12));
+    let error = flamingo_config(&json.to_string(), &|_| None).unwrap_err();
+    assert!(error.to_string().contains("no token `<`"), "{error}");
 }

@@ -106,6 +106,15 @@ impl Preprocess {
         })
     }
 
+    /// IDEFICS's preparation for pictures of `size` × `size`: CLIP's numbers,
+    /// whatever the proportion (`image_processing_idefics.py`).
+    pub fn idefics(size: usize) -> Self {
+        Self {
+            resize: Resize::Squash(size, size),
+            ..Self::clip(size, Family::Transformers)
+        }
+    }
+
     /// SigLIP's preparation for pictures of `size` × `size`.
     pub fn siglip(size: usize, family: Family) -> Self {
         Self {

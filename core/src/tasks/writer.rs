@@ -107,10 +107,15 @@ impl WriterConfig {
             Some(one) => id(one).into_iter().collect(),
             None => Vec::new(),
         };
-        let (model, layout) = match flamingo_config(config)? {
+        let vocabulary = TextTokenizer::from_json(tokenizer.as_bytes())?;
+        let published = flamingo_config(config, &|token| vocabulary.id(token))?;
+        let (model, layout) = match published {
             Some((sizes, layout)) => {
                 let size = sizes.vision.image_size();
                 let preprocess = match preprocess {
+                    // Its file names the sizes in its own way and leaves out
+                    // what is always done.
+                    _ if matches!(layout, Layout::Idefics { .. }) => Preprocess::idefics(size),
                     Some(json) => Preprocess::from_json(json, size)?,
                     None => Preprocess::clip(size, layout.family()),
                 };
@@ -122,17 +127,18 @@ impl WriterConfig {
             None => {
                 let sizes = lm_config(config)?;
                 if stops.is_empty() {
-                    let vocabulary = TextTokenizer::from_json(tokenizer.as_bytes())?;
                     stops.extend(END_TOKENS.iter().find_map(|name| vocabulary.id(name)));
                 }
                 let layout = lm_layout(config, &sizes)?;
                 (WriterModel::Language(sizes), layout)
             }
         };
-        let style = match value.get(PROMPTS) {
-            Some(style) => serde_json::from_value(style.clone())
+        let style = match (value.get(PROMPTS), layout) {
+            (Some(style), _) => serde_json::from_value(style.clone())
                 .map_err(|error| Error::Config(format!("{PROMPTS} of config.json: {error}")))?,
-            None => PromptStyle::open_flamingo(),
+            (None, Layout::Idefics { .. }) => PromptStyle::idefics(),
+            (None, Layout::FlamingoMini) => PromptStyle::flamingo_mini(),
+            (None, _) => PromptStyle::open_flamingo(),
         };
         Ok(Self {
             model,

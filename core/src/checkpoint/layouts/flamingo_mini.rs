@@ -71,6 +71,13 @@ pub(super) fn ignores(source: &str) -> bool {
     tied || source.ends_with(".position_ids") || source == "vision_encoder.visual_projection.weight"
 }
 
+/// Whether a `config.json` is flamingo-mini's, which names its parts.
+pub(super) fn is(config: &Value) -> bool {
+    ["lm", "clip_model_type"]
+        .iter()
+        .all(|key| config[*key].is_string())
+}
+
 #[derive(Deserialize)]
 #[serde(default)]
 struct Mini {

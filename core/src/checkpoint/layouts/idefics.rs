@@ -14,6 +14,8 @@ use crate::config::language::{LmConfig, NormKind};
 use crate::config::{StemConfig, TransformerConfig, VisionConfig, VisionPool, VitConfig};
 use crate::{Error, Result};
 
+pub(super) const MODEL_TYPE: &str = "idefics";
+
 /// `every` is the distance from one block with a gated layer to the next.
 pub(super) fn recipe(every: usize, name: &str) -> Recipe {
     let (part, rest) = name.split_once('.').unwrap_or((name, ""));
@@ -182,7 +184,7 @@ impl Default for Perceiver {
 pub fn idefics_config(json: &str) -> Result<FlamingoConfig> {
     let value: Value = serde_json::from_str(json)
         .map_err(|error| Error::Config(format!("config.json is not JSON: {error}")))?;
-    if value.get("model_type").and_then(Value::as_str) != Some("idefics") {
+    if value.get("model_type").and_then(Value::as_str) != Some(MODEL_TYPE) {
         return Err(Error::Config(
             "config.json describes another model; expected `\"model_type\": \"idefics\"`".into(),
         ));

@@ -266,21 +266,50 @@ pub fn clip_config(json: &str) -> Result<ClipConfig> {
 /// Whether a `config.json` is that of a model that writes, rather than of a
 /// CLIP.
 pub fn writes(config: &Value) -> bool {
-    config["model_type"].as_str().is_some_and(|kind| {
-        [canonical::LM_TYPE, canonical::FLAMINGO_TYPE].contains(&kind) || Family::of(kind).is_some()
-    })
+    let kind = config["model_type"].as_str().unwrap_or_default();
+    [
+        canonical::LM_TYPE,
+        canonical::FLAMINGO_TYPE,
+        idefics::MODEL_TYPE,
+    ]
+    .contains(&kind)
+        || Family::of(kind).is_some()
+        || flamingo_mini::is(config)
 }
 
 /// The sizes of a Flamingo and how its weights are laid out, by its
-/// `config.json`; `None` where that is of another architecture.
+/// `config.json`; `None` where that is of another architecture. `token` gives
+/// the ids of its tokenizer.
 ///
 /// # Errors
-/// Where the sizes make no model.
-pub fn flamingo_config(json: &str) -> Result<Option<(FlamingoConfig, Layout)>> {
+/// Where the sizes make no model, or its tokenizer lacks a token.
+pub fn flamingo_config(
+    json: &str,
+    token: &dyn Fn(&str) -> Option<u32>,
+) -> Result<Option<(FlamingoConfig, Layout)>> {
     let value: Value = serde_json::from_str(json)
         .map_err(|error| Error::Config(format!("config.json is not JSON: {error}")))?;
     let (config, layout): (FlamingoConfig, _) = match value["model_type"].as_str() {
         Some(canonical::FLAMINGO_TYPE) => (parse(value)?, Layout::Canonical),
+        Some(idefics::MODEL_TYPE) => {
+            let config = idefics_config(json)?;
+            // From the first block on: two of them tell the step.
+            let every = config.xattn.layers.get(1).copied();
+            let every = every.unwrap_or(config.lm.layers);
+            (config, Layout::Idefics { every })
+        }
+        _ if flamingo_mini::is(&value) => {
+            let id = |name: &str| {
+                token(name).ok_or_else(|| {
+                    Error::Config(format!(
+                        "the tokenizer has no token `{name}` of flamingo-mini's"
+                    ))
+                })
+            };
+            let marks = [id("<")?, id("Ġ<")?];
+            let config = flamingo_mini_config(json, marks, id("<EOC>")?)?;
+            (config, Layout::FlamingoMini)
+        }
         _ => return Ok(None),
     };
     config.check()?;
