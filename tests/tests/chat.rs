@@ -368,7 +368,9 @@ fn words_looked_where_they_did<B: Backend>(backend: &B) {
     sizes.features.class_token = true;
     let writer = writer(backend, sizes.clone());
     let segments = [shown("a"), said("w1 w2 "), shown("b"), said("w3")];
-    let looks = look(&mut chat(backend, sizes.clone()), &segments, &[0]);
+    let mut chat = chat(backend, sizes);
+    look_at_all(&mut chat);
+    let looks = look(&mut chat, &segments, &[0]);
     // The second picture.
     let preprocess = Preprocess::clip(16, Family::OpenClip);
     let pixels = preprocess.apply(&picture(5));

@@ -263,7 +263,7 @@ pub enum News {
         /// The wish that this answers.
         request: RequestId,
         /// What it is.
-        writer: Writer,
+        writer: Box<Writer>,
     },
     /// A model cannot be used.
     LoadFailed {

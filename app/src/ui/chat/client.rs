@@ -292,7 +292,7 @@ pub(in crate::ui) fn receive(store: Store, news: News) {
                 CLIENT.with_borrow_mut(|client| client.model = Some(chosen));
                 let text = format!("{} is ready, on {}", writer.name, writer.device);
                 store.announcement.set(text);
-                chat.model.set(Model::Ready(writer));
+                chat.model.set(Model::Ready(*writer));
             }
         }
         News::LoadFailed { request, message } => {

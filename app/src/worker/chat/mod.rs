@@ -127,7 +127,10 @@ pub(super) async fn meet(shared: &Shared, wish: Wish, payload: &JsValue) {
         } => {
             let done = load(shared, device, which, payload).await;
             return tell(match done {
-                Ok(writer) => News::Loaded { request, writer },
+                Ok(writer) => News::Loaded {
+                    request,
+                    writer: Box::new(writer),
+                },
                 Err(message) => News::LoadFailed { request, message },
             });
         }
