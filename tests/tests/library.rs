@@ -1,7 +1,5 @@
 //! Downloading models, in a real Chromium, against a hub that misbehaves.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
-
 use plume_tests::checkpoint::Seeded;
 use plume_tests::hub::{Hub, Manners};
 use plume_tests::scene::{FIRST, SECOND, SMALL, Scene, on_disk, repository};
