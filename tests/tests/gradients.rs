@@ -15,12 +15,18 @@ use plume_cli::train::step::{contrastive_loss, gradients};
 use plume_core::Result;
 use plume_core::backend::{Activation, Backend, Mask, WeightData};
 use plume_core::checkpoint::Source;
+use plume_core::config::flamingo::{
+    FlamingoConfig, Gate, ResamplerConfig, ResamplerKind, VisionFeatures, XattnConfig, XattnKind,
+};
+use plume_core::config::language::{LmConfig, NormKind};
 use plume_core::config::{
     ClipConfig, ConvConfig, Scoring, StemConfig, TextConfig, TextPool, TransformerConfig,
     VisionConfig, VisionPool, VitConfig,
 };
 use plume_core::cpu::{Candle, Matrix};
 use plume_core::models::clip::Clip;
+use plume_core::models::flamingo::Flamingo;
+use plume_core::models::lm::Pass;
 use plume_core::tensor::{After, Attend, Tensor, Turn, Weight, Window, attend, attention};
 use plume_core::tokens::Tokens;
 use rand::rngs::SmallRng;
@@ -536,4 +542,92 @@ fn a_model_of_convolutions_cells_and_a_text_tower_that_sees_both_ways() {
     };
     let pool = VisionPool::Cells { side: 2 };
     whole_model(&tiny(stem, pool, false, Activation::Gelu));
+}
+
+/// A Flamingo with smeared keys, resampler and gates, of two texts with
+/// pictures of their own: the gradient by everything but the image tower, as
+/// training with a frozen one has it, and none by what is frozen.
+#[test]
+fn a_flamingo() {
+    let conv = |channels, stride| ConvConfig { channels, stride };
+    let stem = StemConfig::Conv {
+        convs: vec![conv(8, 2), conv(8, 2)],
+    };
+    let vision = tiny(stem, VisionPool::Cells { side: 2 }, false, Activation::Gelu).vision;
+    let config = FlamingoConfig {
+        vision: vision.unwrap(),
+        features: VisionFeatures {
+            class_token: false,
+            ln_post: true,
+        },
+        resampler: ResamplerConfig {
+            kind: ResamplerKind::Perceiver { latents: 2 },
+            depth: 1,
+            heads: 2,
+            head_dim: 4,
+            mlp_width: 8,
+            activation: Activation::Gelu,
+            time_embeddings: 0,
+            qk_norm: false,
+            norm_eps: 1e-5,
+        },
+        xattn: XattnConfig {
+            kind: XattnKind::Gated,
+            layers: vec![0, 1],
+            heads: 2,
+            head_dim: 4,
+            mlp_width: 8,
+            activation: Activation::Gelu,
+            gated_mlp: false,
+            norm: NormKind::Layer,
+            norm_eps: 1e-5,
+            gate: Gate::Vector,
+            all_previous: false,
+            qk_norm: false,
+        },
+        lm: LmConfig {
+            smeared_keys: true,
+            ..LmConfig::chinchilla(8, 2, 2, 9)
+        },
+        image_token: 1,
+        more_image_tokens: Vec::new(),
+        end_of_chunk: 2,
+    };
+    let mut rng = SmallRng::seed_from_u64(4);
+    let (device, parameters) = Candle::training_some(|name| !name.starts_with("vision."));
+    let flamingo = Flamingo::load(&device, &config, &Uneven).unwrap();
+    let features = numbers(&[4, 4, 8], &mut rng);
+    let features = Tensor::new(&device, features, &[4, 4, 8]);
+    let ids = [1, 4, 3, 1, 7, 0, 5, 1, 1, 8];
+    let seen: Vec<u32> = ids
+        .chunks_exact(5)
+        .flat_map(|ids| flamingo.image_numbers(ids))
+        .collect();
+    let run = || {
+        let visual = flamingo.resample(&features, 1).unwrap();
+        let media = flamingo.media(&visual, 2).unwrap();
+        let pass = Pass::whole(&device, 5, &[0, 0]).unwrap();
+        let x = flamingo.forward(&ids, &seen, &pass, &media, None).unwrap();
+        flamingo.lm().logits(&x).unwrap().buffer().clone()
+    };
+    let output = run();
+    let weights = numbers(output.dims(), &mut rng);
+    let store = (&output * &weights).unwrap().sum_all().unwrap();
+    let store = store.backward().unwrap();
+    let weights = wide(&weights);
+    let all = parameters.all();
+    assert!(all.len() > 40, "{} parameters", all.len());
+    for part in [
+        "lm.blocks.1.attn.k_smear",
+        "resampler.latents",
+        "xattn.1.ff_gate",
+    ] {
+        assert!(all.iter().any(|(name, _)| name == part), "{part}");
+    }
+    for (name, var) in &all {
+        assert!(!name.starts_with("vision."), "{name}");
+        let loss = || dot(&wide(&run()), &weights);
+        let gradient = store.get(var).unwrap_or_else(|| panic!("{name}: none"));
+        agree(name, var, gradient, (0.002, 0.02), &mut rng, loss);
+    }
 }

@@ -236,12 +236,12 @@ impl Writer<'_> {
         let mut document = self.begin();
         for _ in 0..pictures {
             let subject = match rng.random_range(0..20) {
-                0..5 => None,
+                0..4 => None,
+                4 => Some(Subject::Size),
                 5..7 => Some(Subject::Colour),
                 7..9 => Some(Subject::Thing),
-                9 => Some(Subject::Size),
-                10..12 => Some(Subject::Count),
-                12..15 => Some(Subject::Relation),
+                9 => Some(Subject::Count),
+                10..15 => Some(Subject::Relation),
                 _ => Some(Subject::YesNo),
             };
             let picture = match subject {

@@ -23,7 +23,15 @@ use super::step::{AdamW, Gradients, schedule};
 use super::trials;
 use super::words::{Words, tokenizer_json};
 use super::{PREPROCESSOR, read, write};
-use crate::world::{Sort, Split};
+use crate::world::{Sizes, Sort, Split};
+
+/// Pictures that are held out, to measure on the way.
+const UNSEEN: Sizes = Sizes {
+    singles: 800,
+    pairs: 200,
+    several: 200,
+    placed: 100,
+};
 
 /// A run and the folder it keeps itself in.
 pub struct Run {
@@ -140,14 +148,14 @@ impl Run {
             init: LmInit::new(lm.layers, heads, recipe.seed),
         };
         let (learner, parameters) = Learner::new(words, &recipe.what, &source)?;
-        let gallery = |split, seed, pictures: (usize, usize, usize)| -> Result<Gallery> {
+        let gallery = |split, seed, pictures: Sizes| -> Result<Gallery> {
             let name = format!("features-{split:?}.f16").to_lowercase();
             learner.gallery(split, seed, pictures, Some(&folder.join(name)))
         };
         Ok(Self {
             folder: folder.to_owned(),
             gallery: gallery(Split::Train, recipe.seed, recipe.pictures)?,
-            unseen: gallery(Split::HeldOut, recipe.seed + 1, (800, 200, 200))?,
+            unseen: gallery(Split::HeldOut, recipe.seed + 1, UNSEEN)?,
             recipe,
             learner,
             parameters,

@@ -23,7 +23,7 @@ use super::documents::Document;
 use super::recipe::What;
 use super::words::Words;
 use super::{PREPROCESSOR, read, write};
-use crate::world::{Pool, Sampler, Scene, Split};
+use crate::world::{Pool, Sampler, Scene, Sizes, Split};
 
 /// Weights from where they are: of this run, of the parts it builds on, or
 /// drawn.
@@ -210,7 +210,7 @@ impl Learner {
         &self,
         split: Split,
         seed: u64,
-        pictures: (usize, usize, usize),
+        pictures: Sizes,
         file: Option<&Path>,
     ) -> Result<Gallery> {
         let pool = Pool::new(split, seed, pictures);

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::documents::{Dataset, Form, Kind};
 use super::step::AdamWConfig;
-use crate::world::Sort;
+use crate::world::{Sizes, Sort};
 
 /// What is trained.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -48,8 +48,8 @@ pub struct Recipe {
     pub gates: f64,
     /// What is shown when.
     pub phases: Vec<Phase>,
-    /// Single things, pairs and several of a kind among the pictures.
-    pub pictures: (usize, usize, usize),
+    /// How many pictures there are.
+    pub pictures: Sizes,
     /// The sizes.
     pub what: What,
 }
@@ -85,7 +85,12 @@ impl Recipe {
             optimizer: optimizer(1.5e-3),
             gates: 1.0,
             phases: keys_first(),
-            pictures: (20_000, 10_000, 6_000),
+            pictures: Sizes {
+                singles: 20_000,
+                pairs: 10_000,
+                several: 6_000,
+                placed: 4_000,
+            },
             what: What::Lm(lm),
         }
     }
@@ -141,7 +146,12 @@ impl Recipe {
             optimizer: optimizer(1.5e-3),
             gates: 10.0,
             phases: captions_first(),
-            pictures: (12_000, 5_000, 3_000),
+            pictures: Sizes {
+                singles: 12_000,
+                pairs: 5_000,
+                several: 3_000,
+                placed: 1_500,
+            },
             what: What::Flamingo(what),
         }
     }

@@ -63,6 +63,19 @@ fn size(scene: &Scene) -> Option<&'static str> {
     }
 }
 
+/// Where the one thing of a scene lies, if it lies to one side.
+fn side(scene: &Scene) -> Option<&'static str> {
+    if scene.items.len() != 1 {
+        return None;
+    }
+    Some(match scene.relation? {
+        Relation::LeftOf => "left",
+        Relation::RightOf => "right",
+        Relation::Above => "above",
+        Relation::Below => "below",
+    })
+}
+
 /// `red house`.
 fn noun(item: &Item) -> String {
     format!("{} {}", item.colour.name(), item.thing.name())
@@ -127,6 +140,13 @@ pub fn described(scene: &Scene, rng: &mut Rng) -> String {
         let noun = noun(&scene.items[0]);
         words.push(&noun);
         let phrase = with_article(&words.join(" "));
+        if let Some(side) = side(scene) {
+            let place = match side {
+                "left" | "right" => format!("on the {side}"),
+                _ => side.to_owned(),
+            };
+            return format!("{phrase} {place}");
+        }
         return match rng.random_range(0..8) {
             0 => format!("this is {phrase}"),
             1 => format!("a drawing of {phrase}"),
@@ -215,6 +235,16 @@ pub fn ask(scene: &Scene, subject: Subject, rng: &mut Rng) -> Option<Asked> {
             (question, NUMBERS[scene.items.len().min(4) - 1].to_owned())
         }
         Subject::Relation => {
+            if let Some(side) = side(scene) {
+                let question = match rng.random_range(0..3) {
+                    0 => "where is it?".to_owned(),
+                    _ => format!("where is the {}?", item.thing.name()),
+                };
+                return Some(Asked {
+                    question,
+                    answer: side.to_owned(),
+                });
+            }
             let (a, how, b) = pair?;
             let (this, how, other) = if rng.random_bool(0.5) {
                 (a, how, b)

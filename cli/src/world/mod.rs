@@ -17,7 +17,7 @@ pub use caption::{Telling, attributes_swapped, caption, swapped_caption};
 pub use colour::Colour;
 pub use draw::{png, render};
 pub use name::{COMMON, SYLLABLES, name};
-pub use pool::{Pool, Sort, Trial};
+pub use pool::{Pool, Sizes, Sort, Trial};
 pub use sample::{Sampler, Split, samples};
 pub use shots::{ShotOf, ShotSet, shot_sets};
 pub use thing::Thing;

@@ -46,6 +46,19 @@ pub struct Trial {
     pub sort: Sort,
 }
 
+/// How many pictures of each kind there are.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Sizes {
+    /// One thing.
+    pub singles: usize,
+    /// Two things.
+    pub pairs: usize,
+    /// Two to four of a kind.
+    pub several: usize,
+    /// One thing to one side.
+    pub placed: usize,
+}
+
 /// Scenes of a split.
 pub struct Pool {
     split: Split,
@@ -54,11 +67,18 @@ pub struct Pool {
     singles: BTreeMap<(Thing, Colour), Vec<usize>>,
     pairs: Vec<usize>,
     several: Vec<usize>,
+    placed: Vec<usize>,
 }
 
 impl Pool {
-    /// So many single things, pairs, and pictures of two to four of a kind.
-    pub fn new(split: Split, seed: u64, (singles, pairs, several): (usize, usize, usize)) -> Self {
+    /// So many pictures of each kind.
+    pub fn new(split: Split, seed: u64, sizes: Sizes) -> Self {
+        let Sizes {
+            singles,
+            pairs,
+            several,
+            placed,
+        } = sizes;
         let mut sampler = Sampler::new(split, seed);
         let mut scenes: Vec<Scene> = (0..singles).map(|_| sampler.one(None)).collect();
         let mut by_kind: BTreeMap<_, Vec<usize>> = BTreeMap::new();
@@ -71,12 +91,15 @@ impl Pool {
         }
         scenes.extend((0..pairs).map(|_| sampler.pair()));
         scenes.extend((0..several).map(|_| sampler.several()));
+        scenes.extend((0..placed).map(|_| sampler.placed()));
+        let others = singles + pairs + several;
         Self {
             split,
             scenes,
             singles: by_kind,
             pairs: (singles..singles + pairs).collect(),
-            several: (singles + pairs..singles + pairs + several).collect(),
+            several: (singles + pairs..others).collect(),
+            placed: (others..others + placed).collect(),
         }
     }
 
@@ -105,6 +128,7 @@ impl Pool {
             Subject::Size => self.single(rng),
             Subject::Count if rng.random_bool(0.3) => self.single(rng),
             Subject::Count => self.several(rng),
+            Subject::Relation if rng.random_bool(0.35) => pick(rng, &self.placed),
             Subject::Relation => self.pair(rng),
             Subject::Colour | Subject::Thing | Subject::YesNo => self.any(rng),
         }

@@ -8,7 +8,7 @@ use super::super::print;
 use crate::model::ModelFiles;
 use crate::train::learner::Learner;
 use crate::train::trials::{curve, report};
-use crate::world::{Split, render};
+use crate::world::{Sizes, Split, render};
 
 /// Measure a Flamingo on the world of drawings: naming made-up kinds by
 /// examples, captions, questions; on combinations and names that training never
@@ -38,6 +38,14 @@ pub(super) struct World {
     json: bool,
 }
 
+/// Pictures that trials are drawn from.
+const PICTURES: Sizes = Sizes {
+    singles: 2000,
+    pairs: 600,
+    several: 600,
+    placed: 300,
+};
+
 /// Side of a drawing that the CLIP is shown, in pixels.
 const SIDE: u32 = 160;
 
@@ -51,7 +59,7 @@ impl World {
         };
         // Another seed than any training has.
         let seed = self.seed.wrapping_add(7_000_000);
-        let gallery = learner.gallery(split, seed, (2000, 600, 600), None)?;
+        let gallery = learner.gallery(split, seed, PICTURES, None)?;
         let embeddings = self.embeddings(gallery.pool.scenes())?;
         let likeness = |i: usize| embeddings[i].clone();
         let likeness: Option<&dyn Fn(usize) -> Vec<f32>> =
