@@ -18,7 +18,7 @@ static TURN: Mutex<()> = Mutex::const_new(());
 
 /// A small Flamingo of random weights, in its files.
 fn small(name: &str) -> PathBuf {
-    let folder = root().join("target/tests/chat").join(name);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chat-{name}"));
     write_flamingo(&folder, &small_flamingo(), &Drawn(5)).unwrap();
     folder.canonicalize().unwrap()
 }
@@ -566,4 +566,193 @@ async fn pictures_of_the_chat_for_eyes() {
             "the page is wider than {size}"
         );
     }
+}
+
+/// The text of the last file that the page saved.
+async fn saved(browser: &Browser, css: &str) -> String {
+    let listen = "window.saved = null;
+        const make = URL.createObjectURL;
+        URL.createObjectURL = blob => {
+            if (blob.type === 'application/json') blob.text().then(text => { window.saved = text; });
+            return make.call(URL, blob);
+        };
+        document.querySelector(arguments[0]).click();";
+    browser.script(listen, vec![json!(css)]).await.unwrap();
+    let text = browser.until("return window.saved").await.unwrap();
+    text.as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn examples_come_from_folders_and_tables_and_go_out_as_a_file() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    let browser = Browser::start().await.unwrap();
+    let model = small("fill");
+    open(&browser, &server.address(), &model).await;
+
+    // Folders name their pictures.
+    let folder = model.join("kinds");
+    for (kind, name) in [("dako", "red-house.png"), ("wefi", "blue-fish.png")] {
+        std::fs::create_dir_all(folder.join(kind)).unwrap();
+        std::fs::copy(sample(name), folder.join(kind).join(name)).unwrap();
+    }
+    browser
+        .choose_files("#shots-folder-input", &[folder.clone()])
+        .await
+        .unwrap();
+    let answers = "return [...document.querySelectorAll('.shot-answer')].map(field => field.value)";
+    browser
+        .until("return document.querySelectorAll('.shot .media').length === 2")
+        .await
+        .unwrap();
+    assert_eq!(
+        browser.script(answers, vec![]).await.unwrap(),
+        json!(["dako", "wefi"])
+    );
+
+    // A table says what is asked; what it lacks is told.
+    let table = model.join("table.csv");
+    let rows = "picture,question,answer\nred-house.png,\"what, then?\",w3\nnone.png,,w4\n";
+    std::fs::write(&table, rows).unwrap();
+    let picture = folder.join("dako/red-house.png");
+    act(
+        &browser,
+        "document.querySelector('#tasks button:nth-child(2)').click()",
+    )
+    .await;
+    browser
+        .choose_files("#shots-csv-input", &[table, picture])
+        .await
+        .unwrap();
+    let error = "return document.querySelector('#error')?.textContent";
+    let message = browser.until(error).await.unwrap();
+    assert!(message.as_str().unwrap().contains("none.png"), "{message}");
+    browser
+        .until("return document.querySelectorAll('.shot .media').length === 3")
+        .await
+        .unwrap();
+    let raw = "return document.querySelector('#raw-prompt').textContent
+        .includes('<image>Question:what, then? Short answer:w3<|endofchunk|>')";
+    browser.until(raw).await.unwrap();
+
+    // The last is moved to the front by its keys.
+    act(&browser, "document.querySelectorAll('.grip')[2].focus()").await;
+    for _ in 0..2 {
+        act(
+            &browser,
+            "document.activeElement.dispatchEvent(new KeyboardEvent('keydown',
+            { key: 'ArrowUp', altKey: true, bubbles: true, cancelable: true }))",
+        )
+        .await;
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(
+        browser.script(answers, vec![]).await.unwrap(),
+        json!(["w3", "dako", "wefi"])
+    );
+
+    // Similar ones are chosen by CLIP; the house is the most similar to itself.
+    set(&browser, "#similar", "2").await;
+    let house = std::fs::read(sample("red-house.png")).unwrap();
+    browser.drop_files(&[("house.png", &house)]).await.unwrap();
+    let last =
+        "return [...document.querySelectorAll('.similarity.chosen')].map(one => one.textContent)";
+    browser
+        .until("return document.querySelectorAll('.similarity.chosen').length === 2")
+        .await
+        .unwrap();
+    let chosen = browser.script(last, vec![]).await.unwrap().to_string();
+    assert!(
+        chosen.contains("most similar, so last · cosine 1.000"),
+        "{chosen}"
+    );
+
+    // Out as a file, and in again.
+    act(&browser, "document.querySelector('#sets').open = true").await;
+    type_into(&browser, "#set-name", "three\n").await;
+    browser
+        .until("return document.querySelector('[data-set=\"three\"] [data-act=\"share\"]')")
+        .await
+        .unwrap();
+    let file = saved(&browser, "[data-set='three'] [data-act='share']").await;
+    let bundle: Value = serde_json::from_str(&file).unwrap();
+    assert_eq!(bundle["sets"][0]["shots"].as_array().unwrap().len(), 3);
+    let path = model.join("three.plume.json");
+    std::fs::write(&path, file).unwrap();
+    act(
+        &browser,
+        "document.querySelectorAll('.shot [title=\"Remove\"]').forEach(b => b.click())",
+    )
+    .await;
+    act(
+        &browser,
+        "document.querySelector('[data-set=\"three\"] .remove').click()",
+    )
+    .await;
+    browser
+        .choose_files("#set-file-input", &[path])
+        .await
+        .unwrap();
+    browser
+        .until("return document.querySelector('[data-set=\"three\"] [data-act=\"load\"]')")
+        .await
+        .unwrap();
+    act(
+        &browser,
+        "document.querySelector('[data-set=\"three\"] [data-act=\"load\"]').click()",
+    )
+    .await;
+    browser
+        .until("return [...document.querySelectorAll('.shot .media img')].filter(i => i.naturalWidth > 0).length === 3")
+        .await
+        .unwrap();
+    assert_eq!(
+        browser.script(answers, vec![]).await.unwrap(),
+        json!(["w3", "dako", "wefi"])
+    );
+}
+
+#[tokio::test]
+async fn a_clip_is_one_piece_of_the_prompt() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    let browser = Browser::start().await.unwrap();
+    open(&browser, &server.address(), &small("clip")).await;
+    set(&browser, "#frame-rate", "4").await;
+    set(&browser, "#frame-count", "3").await;
+    // A clip of a second, recorded by the browser itself.
+    let record = "const canvas = document.createElement('canvas');
+        canvas.width = 96; canvas.height = 64;
+        const context = canvas.getContext('2d');
+        const recorder = new MediaRecorder(canvas.captureStream(20), { mimeType: 'video/webm' });
+        const parts = [];
+        recorder.ondataavailable = event => parts.push(event.data);
+        recorder.onstop = () => {
+            const data = new DataTransfer();
+            data.items.add(new File(parts, 'clip.webm', { type: 'video/webm' }));
+            document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));
+        };
+        recorder.start();
+        let n = 0;
+        const paint = setInterval(() => {
+            context.fillStyle = n % 2 ? 'red' : 'blue';
+            context.fillRect(0, 0, 96, 64);
+            if (++n === 24) { clearInterval(paint); recorder.stop(); }
+        }, 50);";
+    act(&browser, record).await;
+    let clip = "return document.querySelector('#composer .media')?.getAttribute('aria-label')";
+    assert_eq!(
+        browser.until(clip).await.unwrap(),
+        "Clip of 3 frames: clip.webm"
+    );
+    browser
+        .until("return document.querySelector('#raw-prompt').textContent === '<image>Output:'")
+        .await
+        .unwrap();
+    set(&browser, "#most", "4").await;
+    assert!(!send(&browser).await.is_empty());
+    let frames = "return document.querySelectorAll('.turn .shown.clip img').length";
+    assert_eq!(browser.script(frames, vec![]).await.unwrap(), 3);
 }

@@ -318,7 +318,10 @@ pub(in crate::ui) fn receive(store: Store, news: News) {
         | News::Written { request, .. }
         | News::Scored { request, .. }
         | News::Chosen { request, .. }
-        | News::Looked { request, .. } => settle(request, Ok(news)),
+        | News::Looked { request, .. } => {
+            worker::well();
+            settle(request, Ok(news));
+        }
         News::DeviceLost { message } => lost(store, message),
     }
 }
