@@ -1,0 +1,758 @@
+//! The chat, in a real Chromium, by the steps of a person.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use plume_tests::browser::{Browser, page, sample, serve};
+use plume_tests::command::printed;
+use plume_tests::writers::{Drawn, small_flamingo, write_flamingo};
+use plume_tests::{plume, root};
+use serde_json::{Value, json};
+use thirtyfour::By;
+use tokio::sync::Mutex;
+
+/// One browser at a time: two cores are soon busy.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// A small Flamingo of random weights, in its files.
+fn small(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chat-{name}"));
+    write_flamingo(&folder, &small_flamingo(), &Drawn(5)).unwrap();
+    folder.canonicalize().unwrap()
+}
+
+const NAME: &str = "return document.querySelector('.model-name')?.textContent";
+
+async fn act(browser: &Browser, script: &str) {
+    browser.script(script, vec![]).await.unwrap();
+}
+
+async fn click(browser: &Browser, css: &str) {
+    let element = browser.driver.find(By::Css(css)).await.unwrap();
+    element.scroll_into_view().await.unwrap();
+    element.click().await.unwrap();
+}
+
+async fn type_into(browser: &Browser, css: &str, text: &str) {
+    let element = browser.driver.find(By::Css(css)).await.unwrap();
+    element.send_keys(text).await.unwrap();
+}
+
+async fn set(browser: &Browser, css: &str, value: &str) {
+    let script = "const field = document.querySelector(arguments[0]);
+        field.value = arguments[1];
+        field.dispatchEvent(new Event('input', { bubbles: true }));
+        field.dispatchEvent(new Event('change', { bubbles: true }));";
+    let arguments = vec![json!(css), json!(value)];
+    browser.script(script, arguments).await.unwrap();
+}
+
+/// Opens the chat and gives it a model from disk.
+async fn open(browser: &Browser, address: &str, model: &Path) {
+    browser
+        .driver
+        .goto(format!("{address}#chat"))
+        .await
+        .unwrap();
+    browser
+        .until("return document.querySelector('main.chat')")
+        .await
+        .unwrap();
+    // The one that comes with the page is there, or is told to be missing.
+    browser
+        .until("return document.querySelector('#device-badge').dataset.kind !== 'loading'")
+        .await
+        .unwrap();
+    let files = ["model.safetensors", "config.json", "tokenizer.json"];
+    browser
+        .choose_files("#model-input", &files.map(|name| model.join(name)))
+        .await
+        .unwrap();
+    browser
+        .until(&format!(
+            "return (() => {{ {NAME} }})() === 'model.safetensors'"
+        ))
+        .await
+        .unwrap();
+}
+
+/// Loads a set that comes with the page.
+async fn ready_made(browser: &Browser, name: &str, shots: usize) {
+    let button = format!("document.querySelector('.ready-made [data-set=\"{name}\"]')");
+    browser.until(&format!("return {button}")).await.unwrap();
+    act(browser, &format!("{button}.click()")).await;
+    let there = format!(
+        "return document.querySelectorAll('.shot .media').length === {shots}
+            && document.querySelector('#composer .media') !== null"
+    );
+    browser.until(&there).await.unwrap();
+}
+
+/// Sends what the composer holds → the answer, as it was written.
+async fn send(browser: &Browser) -> String {
+    click(browser, "#send").await;
+    answer(browser).await
+}
+
+/// Waits for the last answer.
+async fn answer(browser: &Browser) -> String {
+    browser
+        .until(
+            "const last = [...document.querySelectorAll('.turn')].pop();
+             return last?.getAttribute('aria-busy') === 'false'
+                && (last.querySelector('.timings') ?? last.querySelector('.failed')) !== null",
+        )
+        .await
+        .unwrap();
+    let text = "return [...document.querySelectorAll('.turn .answer')].pop().dataset.answer";
+    let text = browser.script(text, vec![]).await.unwrap();
+    text.as_str().unwrap().to_owned()
+}
+
+/// The prompt that the page shows, as a file for the command, with the
+/// pictures that stand in it.
+async fn prompt_file(browser: &Browser, pictures: &[PathBuf], folder: &Path) -> PathBuf {
+    let text = browser
+        .until("return document.querySelector('#raw-prompt').textContent")
+        .await
+        .unwrap();
+    let mut pictures = pictures.iter();
+    let mut segments = Vec::new();
+    for (i, words) in text.as_str().unwrap().split("<image>").enumerate() {
+        if i > 0 {
+            segments.push(json!({"image": pictures.next().unwrap().canonicalize().unwrap()}));
+        }
+        if !words.is_empty() {
+            segments.push(json!({"text": words}));
+        }
+    }
+    assert!(pictures.next().is_none(), "{text}");
+    let path = folder.join("prompt.json");
+    std::fs::write(&path, json!({"segments": segments}).to_string()).unwrap();
+    path
+}
+
+/// The pictures of a set that comes with the page, the one to try it on last.
+fn pictures_of(set: &str) -> Vec<PathBuf> {
+    let demo = root().join("www/demo");
+    let json = std::fs::read_to_string(demo.join("shots/index.json")).unwrap();
+    let sets: Vec<Value> = serde_json::from_str(&json).unwrap();
+    let set = sets.iter().find(|one| one["name"] == set).unwrap();
+    let shots = set["shots"].as_array().unwrap().iter();
+    let shots = shots.chain([&set["try"]]);
+    let picture = |shot: &Value| demo.join(shot["picture"].as_str().unwrap());
+    shots.map(picture).collect()
+}
+
+/// What `plume generate` writes after a prompt.
+fn generated(model: &Path, prompt: &Path, most: usize) -> String {
+    let mut command = Command::new(plume());
+    command.args(["generate", "--greedy", "--json", "--model"]);
+    command.arg(model).arg("--prompt").arg(prompt);
+    command.args(["--max-new-tokens", &most.to_string()]);
+    let json = printed(command.output().unwrap()).unwrap();
+    let written: Value = serde_json::from_str(&json).unwrap();
+    written["text"].as_str().unwrap().trim().to_owned()
+}
+
+/// Draws a house on the pad of a dialogue, and puts it in.
+async fn draw(browser: &Browser) {
+    let pad = browser.driver.find(By::Id("chat-canvas")).await.unwrap();
+    let mut chain = browser
+        .driver
+        .action_chain()
+        .move_to_element_with_offset(&pad, -90, -10)
+        .click_and_hold();
+    for (x, y) in [(0, -100), (90, -10), (-90, -10)] {
+        chain = chain.move_to_element_with_offset(&pad, x, y);
+    }
+    chain.release().perform().await.unwrap();
+    click(browser, "#put-drawing").await;
+}
+
+#[tokio::test]
+async fn shots_are_answered_as_on_the_command_line_on_both_devices() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    let browser = Browser::start().await.unwrap();
+    let model = small("both");
+    open(&browser, &server.address(), &model).await;
+    ready_made(&browser, "Counting", 4).await;
+    set(&browser, "#most", "12").await;
+    let pictures = pictures_of("Counting");
+    browser
+        .until("return document.querySelector('#raw-prompt').textContent.split('<image>').length === 6")
+        .await
+        .unwrap();
+    let prompt = prompt_file(&browser, &pictures, &model).await;
+    let expected = generated(&model, &prompt, 12);
+    assert!(!expected.is_empty());
+    assert_eq!(send(&browser).await, expected);
+    let figures = "return document.querySelector('.turn .timings').textContent";
+    let figures = browser.script(figures, vec![]).await.unwrap();
+    let figures = figures.as_str().unwrap();
+    assert!(
+        figures.contains("first word after") && figures.contains("12 written"),
+        "{figures}"
+    );
+
+    // A link keeps the job, and the other one goes on as it was.
+    let device = browser.choose_device("gpu").await.unwrap();
+    assert!(device.contains("WebGPU"), "{device}");
+    click(&browser, ".turn [data-act='again']").await;
+    assert_eq!(answer(&browser).await, expected);
+    click(&browser, "#job-classify").await;
+    assert!(browser.device().await.unwrap().starts_with("CPU"));
+    let hash = "return location.hash";
+    let hash = browser.script(hash, vec![]).await.unwrap();
+    assert!(hash.as_str().unwrap().starts_with("#labels="), "{hash}");
+    act(&browser, "document.querySelector('.sample').click()").await;
+    assert_eq!(browser.scores("orange-cat.png").await.unwrap().len(), 8);
+    act(&browser, "history.back()").await;
+    browser
+        .until("return !document.querySelector('main.chat').hidden")
+        .await
+        .unwrap();
+    let gates = "document.querySelector('.turn .inside summary').click()";
+    act(&browser, gates).await;
+    // A word looked somewhere: what it looked at sums to one over the cells.
+    browser
+        .until("return document.querySelectorAll('.turn .heat i').length >= 4")
+        .await
+        .unwrap();
+    let rows = browser
+        .script(
+            "return document.querySelectorAll('.gates tbody tr').length",
+            vec![],
+        )
+        .await
+        .unwrap();
+    assert_eq!(rows, 1, "one gated layer");
+}
+
+#[tokio::test]
+async fn words_and_pictures_interleave_and_move() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    let browser = Browser::start().await.unwrap();
+    open(&browser, &server.address(), &small("moves")).await;
+    act(
+        &browser,
+        "document.querySelector('#tasks button:nth-child(4)').click()",
+    )
+    .await;
+    let order = "return [...document.querySelector('#composer').childNodes].map(node =>
+        node.dataset?.media ? '*' : node.textContent.replaceAll('\u{200b}', '')).join('')";
+
+    // Typed, put in at the caret, and typed behind it.
+    click(&browser, "#composer").await;
+    type_into(&browser, "#composer", "w1 w2 ").await;
+    let cat = sample("orange-cat.png").canonicalize().unwrap();
+    browser
+        .choose_files("#chat-file-input", &[cat])
+        .await
+        .unwrap();
+    browser
+        .until("return document.querySelectorAll('#composer .media').length === 1")
+        .await
+        .unwrap();
+    type_into(&browser, "#composer", " w3").await;
+    assert_eq!(browser.script(order, vec![]).await.unwrap(), "w1 w2 * w3");
+
+    // Pasted.
+    let house = std::fs::read(sample("red-house.png")).unwrap();
+    let paste = "const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array(arguments[0])], 'house.png', { type: 'image/png' }));
+        document.querySelector('#composer').dispatchEvent(
+            new ClipboardEvent('paste', { clipboardData: data, bubbles: true, cancelable: true }));";
+    browser.script(paste, vec![json!(house)]).await.unwrap();
+    browser
+        .until("return document.querySelectorAll('#composer .media').length === 2")
+        .await
+        .unwrap();
+    assert_eq!(browser.script(order, vec![]).await.unwrap(), "w1 w2 * w3*");
+
+    // Moved by the keyboard, and taken out.
+    act(
+        &browser,
+        "document.querySelectorAll('#composer .media')[1].focus()",
+    )
+    .await;
+    let alt = |key: &str| {
+        format!(
+            "document.activeElement.dispatchEvent(new KeyboardEvent('keydown',
+        {{ key: '{key}', altKey: true, bubbles: true, cancelable: true }}))"
+        )
+    };
+    act(&browser, &alt("ArrowLeft")).await;
+    act(&browser, &alt("ArrowLeft")).await;
+    assert_eq!(browser.script(order, vec![]).await.unwrap(), "w1 w2 ** w3");
+    let raw =
+        "return document.querySelector('#raw-prompt').textContent === 'w1 w2 <image><image> w3'";
+    browser.until(raw).await.unwrap();
+    act(
+        &browser,
+        "document.activeElement.dispatchEvent(new KeyboardEvent('keydown',
+        { key: 'Delete', bubbles: true, cancelable: true }))",
+    )
+    .await;
+    assert_eq!(browser.script(order, vec![]).await.unwrap(), "w1 w2 * w3");
+}
+
+#[tokio::test]
+async fn a_conversation_is_taught_stopped_changed_compared_and_found_again() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    let browser = Browser::start().await.unwrap();
+    let address = server.address();
+    let model = small("found");
+    open(&browser, &address, &model).await;
+
+    // An example, drawn.
+    click(&browser, "#add-shot").await;
+    click(&browser, ".shot [data-act='draw']").await;
+    draw(&browser).await;
+    browser
+        .until("return document.querySelector('.shot .media') !== null")
+        .await
+        .unwrap();
+    type_into(&browser, ".shot-answer", "w7 w8").await;
+    // And a second one like it, switched off.
+    click(&browser, ".shot [title='Duplicate']").await;
+    click(&browser, ".shot:nth-child(2) input[type='checkbox']").await;
+    browser
+        .until(
+            "return document.querySelector('#shots-total').textContent.includes('1 of 2 in use')",
+        )
+        .await
+        .unwrap();
+
+    // Stopped at once: the model would write on and on.
+    set(&browser, "#most", "30").await;
+    click(&browser, "#chat-samples").await;
+    browser
+        .until("return document.querySelector('.composer-samples .sample')")
+        .await
+        .unwrap();
+    click(&browser, ".composer-samples .sample").await;
+    browser
+        .until("return document.querySelector('#composer .media') !== null")
+        .await
+        .unwrap();
+    let stop = "new MutationObserver((_, observer) => {
+            const stop = document.querySelector('#stop');
+            const said = document.querySelector('.turn .answer')?.dataset.answer;
+            if (stop && said) { stop.click(); observer.disconnect(); }
+        }).observe(document.body, { childList: true, subtree: true, attributes: true, characterData: true });";
+    act(&browser, stop).await;
+    let stopped = send(&browser).await;
+    let words = stopped.split_whitespace().count();
+    assert!((1..30).contains(&words), "{stopped}");
+    browser
+        .until("return document.querySelector('.turn .timings').textContent.includes('stopped')")
+        .await
+        .unwrap();
+    click(&browser, ".turn [data-act='go-on']").await;
+    let whole = answer(&browser).await;
+    assert!(
+        whole.starts_with(&stopped) && whole.len() > stopped.len(),
+        "{whole}"
+    );
+
+    // Changed, and answered again from there.
+    click(&browser, ".turn [data-act='edit']").await;
+    set(&browser, ".edit textarea", "w1 w2").await;
+    click(&browser, ".edit [data-act='save']").await;
+    let said = "return document.querySelector('.turn .answer').dataset.answer";
+    assert_eq!(browser.until(said).await.unwrap(), "w1 w2");
+
+    // Answers compared, as on the command line.
+    act(
+        &browser,
+        "document.querySelector('#modes button:nth-child(2)').click()",
+    )
+    .await;
+    set(&browser, "#choices-input", "w3\nw4 w5\nw6").await;
+    click(&browser, ".composer-samples .sample:nth-child(2)").await;
+    browser
+        .until("return document.querySelector('#composer .media') !== null")
+        .await
+        .unwrap();
+    let likeliest = send(&browser).await;
+    let rows = "return [...document.querySelectorAll('.turn:last-child .likely')].map(bar => [bar.dataset.answer, +bar.dataset.value])";
+    let rows: Vec<(String, f32)> =
+        serde_json::from_value(browser.until(rows).await.unwrap()).unwrap();
+    assert_eq!(rows.len(), 3);
+    assert_eq!(rows[0].0, likeliest);
+    assert!(
+        rows.windows(2).all(|pair| pair[0].1 >= pair[1].1),
+        "{rows:?}"
+    );
+
+    // A set under a name; then everything is found after a reload, without a
+    // network.
+    act(&browser, "document.querySelector('#sets').open = true").await;
+    type_into(&browser, "#set-name", "my houses\n").await;
+    browser
+        .until("return document.querySelector('[data-set=\"my houses\"]') !== null")
+        .await
+        .unwrap();
+    type_into(&browser, "#composer", "w9").await;
+    browser
+        .until("return navigator.serviceWorker.controller !== null")
+        .await
+        .unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    drop(server);
+    browser.driver.goto("about:blank").await.unwrap();
+    browser
+        .driver
+        .goto(format!("{address}#chat"))
+        .await
+        .unwrap();
+    browser
+        .until("return document.querySelectorAll('.turn').length === 2")
+        .await
+        .unwrap();
+    let found = "return [
+        document.querySelectorAll('.shot .media img').length,
+        document.querySelector('.shot-answer').value,
+        document.querySelector('.turn .answer').dataset.answer,
+        document.querySelectorAll('.turn .shown img').length,
+        document.querySelectorAll('.turn .likely').length,
+        document.querySelector('#composer').textContent,
+        document.querySelector('[data-set=\"my houses\"]') !== null,
+        document.querySelector('#modes [aria-pressed=\"true\"]').textContent,
+    ]";
+    assert_eq!(
+        browser.until(found).await.unwrap(),
+        json!([2, "w7 w8", "w1 w2", 2, 3, "w9", true, "Compare"])
+    );
+    let pictures = "return [...document.querySelectorAll('.turn .shown img')].every(i => i.complete && i.naturalWidth > 0)";
+    browser.until(pictures).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_goes_wrong_is_told_and_nothing_is_lost() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    let browser = Browser::start().await.unwrap();
+    let model = small("wrong");
+    open(&browser, &server.address(), &model).await;
+
+    // Nothing to send.
+    click(&browser, "#send").await;
+    let error = "return document.querySelector('#error')?.textContent";
+    let message = browser.until(error).await.unwrap();
+    assert!(
+        message.as_str().unwrap().contains("Put a picture in"),
+        "{message}"
+    );
+    act(&browser, "document.querySelector('#error button').click()").await;
+
+    // Longer than the model can read: what will be left out is told before.
+    set(&browser, "#most", "8").await;
+    ready_made(&browser, "Made-up kinds", 8).await;
+    for _ in 0..2 {
+        act(
+            &browser,
+            "document.querySelectorAll('.shot [title=\"Duplicate\"]').forEach(b => b.click())",
+        )
+        .await;
+    }
+    let cut = browser
+        .until("return document.querySelector('#cut').textContent")
+        .await
+        .unwrap();
+    assert!(cut.as_str().unwrap().contains("will be left out"), "{cut}");
+    let kept = send(&browser).await;
+    assert!(!kept.is_empty());
+
+    // This alone is too long.
+    act(
+        &browser,
+        "document.querySelector('#tasks button:nth-child(4)').click()",
+    )
+    .await;
+    type_into(&browser, "#composer", &"w1 ".repeat(70)).await;
+    browser
+        .until("return document.querySelector('#cut').textContent.includes('This alone is longer')")
+        .await
+        .unwrap();
+    click(&browser, "#send").await;
+    browser
+        .until("return document.querySelector('.turn:last-child .failed')?.textContent.includes('shorten it')")
+        .await
+        .unwrap();
+    click(&browser, ".turn:last-child [data-act='delete']").await;
+
+    // A model of another kind: the one before is back.
+    let bad: [(&str, &[u8]); 3] = [
+        ("bad.safetensors", &[0; 9]),
+        ("config.json", b"{\"model_type\": \"bert\"}"),
+        ("tokenizer.json", b"{}"),
+    ];
+    browser.drop_files(&bad).await.unwrap();
+    browser.until(error).await.unwrap();
+    browser.device().await.unwrap();
+    assert_eq!(browser.until(NAME).await.unwrap(), "model.safetensors");
+    act(&browser, "document.querySelector('#error button')?.click()").await;
+
+    // The device is lost in mid-answer: what was written stays, and goes on.
+    browser.choose_device("gpu").await.unwrap();
+    act(
+        &browser,
+        "document.querySelector('#tasks button:nth-child(1)').click()",
+    )
+    .await;
+    set(&browser, "#most", "30").await;
+    click(&browser, "#chat-samples").await;
+    browser
+        .until("return document.querySelector('.composer-samples .sample')")
+        .await
+        .unwrap();
+    click(&browser, ".composer-samples .sample").await;
+    browser
+        .until("return document.querySelector('#composer .media') !== null")
+        .await
+        .unwrap();
+    click(&browser, "#send").await;
+    browser
+        .until("return [...document.querySelectorAll('.turn .answer')].pop().dataset.answer")
+        .await
+        .unwrap();
+    let tools = browser.driver.cdp();
+    let _ = tools.send_raw("Browser.crashGpuProcess", json!({})).await;
+    let begun = answer(&browser).await;
+    browser.device().await.unwrap();
+    let first = "return document.querySelector('.turn .answer').dataset.answer";
+    assert_eq!(browser.script(first, vec![]).await.unwrap(), json!(kept));
+    let unfinished = "return document.querySelector('.turn:last-child .failed') !== null";
+    if browser.script(unfinished, vec![]).await.unwrap() == true {
+        assert!(!begun.is_empty());
+        click(&browser, ".turn:last-child [data-act='go-on']").await;
+        let whole = answer(&browser).await;
+        assert!(whole.starts_with(&begun), "{whole}");
+    }
+}
+
+#[tokio::test]
+async fn pictures_of_the_chat_for_eyes() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    let browser = Browser::start().await.unwrap();
+    let model = small("eyes");
+    open(&browser, &server.address(), &model).await;
+    set(&browser, "#most", "6").await;
+    ready_made(&browser, "Made-up kinds", 8).await;
+    send(&browser).await;
+    let folder = root().join("target/shots");
+    std::fs::create_dir_all(&folder).unwrap();
+    let width = "return document.documentElement.scrollWidth <= window.innerWidth";
+    for (size, dark) in [(1280, false), (1280, true), (360, false), (360, true)] {
+        let hue = if dark { "dark" } else { "light" };
+        let path = folder.join(format!("chat-{size}-{hue}.png"));
+        browser.shot(&path, size, dark).await.unwrap();
+        assert_eq!(
+            browser.script(width, vec![]).await.unwrap(),
+            true,
+            "the page is wider than {size}"
+        );
+    }
+}
+
+/// The text of the last file that the page saved.
+async fn saved(browser: &Browser, css: &str) -> String {
+    let listen = "window.saved = null;
+        const make = URL.createObjectURL;
+        URL.createObjectURL = blob => {
+            if (blob.type === 'application/json') blob.text().then(text => { window.saved = text; });
+            return make.call(URL, blob);
+        };
+        document.querySelector(arguments[0]).click();";
+    browser.script(listen, vec![json!(css)]).await.unwrap();
+    let text = browser.until("return window.saved").await.unwrap();
+    text.as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn examples_come_from_folders_and_tables_and_go_out_as_a_file() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    let browser = Browser::start().await.unwrap();
+    let model = small("fill");
+    open(&browser, &server.address(), &model).await;
+
+    // Folders name their pictures.
+    let folder = model.join("kinds");
+    for (kind, name) in [("dako", "red-house.png"), ("wefi", "blue-fish.png")] {
+        std::fs::create_dir_all(folder.join(kind)).unwrap();
+        std::fs::copy(sample(name), folder.join(kind).join(name)).unwrap();
+    }
+    browser
+        .choose_files("#shots-folder-input", &[folder.clone()])
+        .await
+        .unwrap();
+    let answers = "return [...document.querySelectorAll('.shot-answer')].map(field => field.value)";
+    browser
+        .until("return document.querySelectorAll('.shot .media').length === 2")
+        .await
+        .unwrap();
+    assert_eq!(
+        browser.script(answers, vec![]).await.unwrap(),
+        json!(["dako", "wefi"])
+    );
+
+    // A table says what is asked; what it lacks is told.
+    let table = model.join("table.csv");
+    let rows = "picture,question,answer\nred-house.png,\"what, then?\",w3\nnone.png,,w4\n";
+    std::fs::write(&table, rows).unwrap();
+    let picture = folder.join("dako/red-house.png");
+    act(
+        &browser,
+        "document.querySelector('#tasks button:nth-child(2)').click()",
+    )
+    .await;
+    browser
+        .choose_files("#shots-csv-input", &[table, picture])
+        .await
+        .unwrap();
+    let error = "return document.querySelector('#error')?.textContent";
+    let message = browser.until(error).await.unwrap();
+    assert!(message.as_str().unwrap().contains("none.png"), "{message}");
+    browser
+        .until("return document.querySelectorAll('.shot .media').length === 3")
+        .await
+        .unwrap();
+    let raw = "return document.querySelector('#raw-prompt').textContent
+        .includes('<image>Question:what, then? Short answer:w3<|endofchunk|>')";
+    browser.until(raw).await.unwrap();
+
+    // The last is moved to the front by its keys.
+    act(&browser, "document.querySelectorAll('.grip')[2].focus()").await;
+    for _ in 0..2 {
+        act(
+            &browser,
+            "document.activeElement.dispatchEvent(new KeyboardEvent('keydown',
+            { key: 'ArrowUp', altKey: true, bubbles: true, cancelable: true }))",
+        )
+        .await;
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(
+        browser.script(answers, vec![]).await.unwrap(),
+        json!(["w3", "dako", "wefi"])
+    );
+
+    // Similar ones are chosen by CLIP; the house is the most similar to itself.
+    set(&browser, "#similar", "2").await;
+    let house = std::fs::read(sample("red-house.png")).unwrap();
+    browser.drop_files(&[("house.png", &house)]).await.unwrap();
+    let last =
+        "return [...document.querySelectorAll('.similarity.chosen')].map(one => one.textContent)";
+    browser
+        .until("return document.querySelectorAll('.similarity.chosen').length === 2")
+        .await
+        .unwrap();
+    let chosen = browser.script(last, vec![]).await.unwrap().to_string();
+    assert!(
+        chosen.contains("most similar, so last · cosine 1.000"),
+        "{chosen}"
+    );
+
+    // Out as a file, and in again.
+    act(&browser, "document.querySelector('#sets').open = true").await;
+    type_into(&browser, "#set-name", "three\n").await;
+    browser
+        .until("return document.querySelector('[data-set=\"three\"] [data-act=\"share\"]')")
+        .await
+        .unwrap();
+    let file = saved(&browser, "[data-set='three'] [data-act='share']").await;
+    let bundle: Value = serde_json::from_str(&file).unwrap();
+    assert_eq!(bundle["sets"][0]["shots"].as_array().unwrap().len(), 3);
+    let path = model.join("three.plume.json");
+    std::fs::write(&path, file).unwrap();
+    act(
+        &browser,
+        "document.querySelectorAll('.shot [title=\"Remove\"]').forEach(b => b.click())",
+    )
+    .await;
+    act(
+        &browser,
+        "document.querySelector('[data-set=\"three\"] .remove').click()",
+    )
+    .await;
+    browser
+        .choose_files("#set-file-input", &[path])
+        .await
+        .unwrap();
+    browser
+        .until("return document.querySelector('[data-set=\"three\"] [data-act=\"load\"]')")
+        .await
+        .unwrap();
+    act(
+        &browser,
+        "document.querySelector('[data-set=\"three\"] [data-act=\"load\"]').click()",
+    )
+    .await;
+    browser
+        .until("return [...document.querySelectorAll('.shot .media img')].filter(i => i.naturalWidth > 0).length === 3")
+        .await
+        .unwrap();
+    assert_eq!(
+        browser.script(answers, vec![]).await.unwrap(),
+        json!(["w3", "dako", "wefi"])
+    );
+}
+
+#[tokio::test]
+async fn a_clip_is_one_piece_of_the_prompt() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    let browser = Browser::start().await.unwrap();
+    open(&browser, &server.address(), &small("clip")).await;
+    set(&browser, "#frame-rate", "4").await;
+    set(&browser, "#frame-count", "3").await;
+    // A clip of a second, recorded by the browser itself.
+    let record = "const canvas = document.createElement('canvas');
+        canvas.width = 96; canvas.height = 64;
+        const context = canvas.getContext('2d');
+        const recorder = new MediaRecorder(canvas.captureStream(20), { mimeType: 'video/webm' });
+        const parts = [];
+        recorder.ondataavailable = event => parts.push(event.data);
+        recorder.onstop = () => {
+            const data = new DataTransfer();
+            data.items.add(new File(parts, 'clip.webm', { type: 'video/webm' }));
+            document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));
+        };
+        recorder.start();
+        let n = 0;
+        const paint = setInterval(() => {
+            context.fillStyle = n % 2 ? 'red' : 'blue';
+            context.fillRect(0, 0, 96, 64);
+            if (++n === 24) { clearInterval(paint); recorder.stop(); }
+        }, 50);";
+    act(&browser, record).await;
+    let clip = "return document.querySelector('#composer .media')?.getAttribute('aria-label')";
+    assert_eq!(
+        browser.until(clip).await.unwrap(),
+        "Clip of 3 frames: clip.webm"
+    );
+    browser
+        .until("return document.querySelector('#raw-prompt').textContent === '<image>Output:'")
+        .await
+        .unwrap();
+    set(&browser, "#most", "4").await;
+    assert!(!send(&browser).await.is_empty());
+    let frames = "return document.querySelectorAll('.turn .shown.clip img').length";
+    assert_eq!(browser.script(frames, vec![]).await.unwrap(), 3);
+}
