@@ -286,7 +286,8 @@ impl<B: Backend> Tensor<B> {
     pub fn conv2d(&self, w: &Weight<B>, window: Window, after: &After<'_, B>) -> Result<Self> {
         let Window { kernel, groups, .. } = window;
         let dims = self.windows("conv2d", window)?;
-        let whole = groups > 0 && dims.channels % groups == 0 && w.rows % groups == 0;
+        let whole =
+            groups > 0 && dims.channels.is_multiple_of(groups) && w.rows.is_multiple_of(groups);
         if !whole || kernel * kernel * (dims.channels / groups) != w.cols {
             return Err(shape_error(
                 "conv2d",

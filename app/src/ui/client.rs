@@ -195,9 +195,8 @@ fn crashed(store: Store, message: &str) {
     let why = format!("Computing stopped ({message}). There may not be enough memory");
     chat::client::worker_broke(&format!("{why}. What was written is kept."));
     if crashes > 1 {
-        let lost = format!(
-            "{why}: take a smaller model or smaller pictures. What was computed is kept."
-        );
+        let lost =
+            format!("{why}: take a smaller model or smaller pictures. What was computed is kept.");
         store.chat.model.set(Model::Lost(lost.clone()));
         store.model.set(Model::Lost(lost));
         return;

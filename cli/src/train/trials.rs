@@ -298,7 +298,7 @@ impl Report {
     /// The tables.
     pub fn markdown(&self) -> String {
         let mut text = String::new();
-        let mut rows: BTreeMap<(&str, usize, Sort), Vec<(usize, Count)>> = BTreeMap::new();
+        let mut rows: BTreeMap<_, Vec<(usize, Count)>> = BTreeMap::new();
         for cell in &self.named {
             let choice = match cell.choice {
                 Choice::Random => "by chance",

@@ -170,13 +170,11 @@ pub fn ask(scene: &Scene, subject: Subject, rng: &mut Rng) -> Option<Asked> {
         None => item,
     };
     let many = scene.items.len() > 1 && pair.is_none();
-    let (be, name) = |item: &Item| -> (&str, &str) {
-        if many {
-            ("are", item.thing.plural())
-        } else {
-            ("is", item.thing.name())
-        }
-    }(item);
+    let (be, name) = if many {
+        ("are", item.thing.plural())
+    } else {
+        ("is", item.thing.name())
+    };
     let (question, answer) = match subject {
         Subject::Colour => {
             let item = one(rng);

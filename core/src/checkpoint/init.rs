@@ -100,7 +100,13 @@ impl Source for LmInit {
         let deviation = match (leaf, shape.len()) {
             // Every second head begins with its gates well open.
             ("k_smear", _) => {
-                let open = |i: usize| if i * heads / len % 2 == 0 { 1.5 } else { 0.0 };
+                let open = |i: usize| {
+                    if (i * heads / len).is_multiple_of(2) {
+                        1.5
+                    } else {
+                        0.0
+                    }
+                };
                 return Ok(WeightData::F32((0..len).map(open).collect()));
             }
             // A language model with its layers closed is itself (Flamingo §2.2).

@@ -162,7 +162,7 @@ fn normed(
 fn finished(
     mut y: Tensor,
     (rows, out): (usize, usize),
-    epilogue: Epilogue<'_, Tensor>,
+    epilogue: &Epilogue<'_, Tensor>,
 ) -> Result<Tensor> {
     let residual = match epilogue.residual {
         Some(residual) => Some(residual.reshape((rows, out))?),
@@ -254,7 +254,7 @@ impl Backend for Candle {
         finished(
             w.product(&x.reshape((rows, inner))?)?,
             (rows, out),
-            epilogue,
+            &epilogue,
         )
     }
 
@@ -384,7 +384,7 @@ impl Backend for Candle {
         let (out_height, out_width) = dims.out();
         let rows = dims.n * out_height * out_width;
         if groups == 1 {
-            return finished(w.product(&self.unfold(x, dims)?)?, (rows, out), epilogue);
+            return finished(w.product(&self.unfold(x, dims)?)?, (rows, out), &epilogue);
         }
         let channels = dims.channels / groups;
         let pixels = x.reshape((dims.n * dims.height * dims.width, dims.channels))?;
@@ -395,7 +395,7 @@ impl Backend for Candle {
             w.part(group * count, count)?.product(&windows)
         });
         let parts: Vec<Tensor> = parts.collect::<Result<_>>()?;
-        finished(Tensor::cat(&parts, 1)?, (rows, out), epilogue)
+        finished(Tensor::cat(&parts, 1)?, (rows, out), &epilogue)
     }
 
     fn excite(

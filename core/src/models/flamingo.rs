@@ -303,7 +303,6 @@ impl<B: Backend> Flamingo<B> {
             ..Watch::default()
         };
         self.through(ids, images, pass, media, None, &mut watch)?;
-        drop(watch);
         Ok(states)
     }
 
@@ -362,10 +361,13 @@ impl<B: Backend> Flamingo<B> {
 /// Is given each layer between, its place and what comes into it.
 type Seen<'a, B> = &'a mut dyn FnMut(usize, &GatedXattn<B>, &Tensor<B>) -> Result<()>;
 
+/// Is given the residual stream.
+type Passed<'a, B> = &'a mut dyn FnMut(&Tensor<B>);
+
 /// Looks on during a pass.
 struct Watch<'a, B: Backend> {
     /// Is given the residual stream before the first block and after each.
-    block: Option<&'a mut dyn FnMut(&Tensor<B>)>,
+    block: Option<Passed<'a, B>>,
     seen: Option<Seen<'a, B>>,
 }
 

@@ -137,7 +137,10 @@ mod tests {
                 let parts = |name| [vec![picture(name)], text.clone()].concat();
                 let mut turns = style.turn(task, &parts("a"), Said::All(" two "));
                 turns.extend(style.turn(task, &parts("b"), Said::Nothing));
-                assert_eq!(turns, style.few_shot(&[shot.clone()], "b", &ask));
+                assert_eq!(
+                    turns,
+                    style.few_shot(std::slice::from_ref(&shot), "b", &ask)
+                );
                 // Without its picture a shot shows in words what is wanted.
                 let mut turns = style.turn(task, &text, Said::All("two"));
                 turns.extend(style.turn(task, &parts("b"), Said::Nothing));
