@@ -164,6 +164,11 @@ pub(super) fn start(store: Store) {
     });
 }
 
+/// Something was computed: what broke before is mended.
+pub(super) fn well() {
+    CLIENT.with_borrow_mut(|client| client.crashes = 0);
+}
+
 fn stop(worker: &Worker) {
     // What it still says, its death included, is of no interest.
     worker.set_onmessage(None);
@@ -190,9 +195,10 @@ fn crashed(store: Store, message: &str) {
     let why = format!("Computing stopped ({message}). There may not be enough memory");
     chat::client::worker_broke(&format!("{why}. What was written is kept."));
     if crashes > 1 {
-        store.model.set(Model::Lost(format!(
-            "{why}: take a smaller model or smaller pictures. What was computed is kept."
-        )));
+        let lost =
+            format!("{why}: take a smaller model or smaller pictures. What was computed is kept.");
+        store.chat.model.set(Model::Lost(lost.clone()));
+        store.model.set(Model::Lost(lost));
         return;
     }
     let undone = if loading {
@@ -244,7 +250,7 @@ fn receive(store: Store, event: Event) {
             scores,
             timings,
         } => {
-            CLIENT.with_borrow_mut(|client| client.crashes = 0);
+            well();
             let Some(picture) = store.picture(id) else {
                 return;
             };

@@ -99,6 +99,10 @@ pub(super) fn answer(store: Store, id: Id, go_on: bool) {
                 turn.outcome = outcome;
             }
             Err(message) => {
+                let message = match message.as_str() {
+                    "stopped" => "Stopped.".to_owned(),
+                    _ => message,
+                };
                 turn.answer = so_far.unwrap_or_default();
                 turn.outcome = Outcome::Failed(message);
             }

@@ -145,13 +145,17 @@ pub(super) async fn scored(
     }
 }
 
-pub(super) async fn looked(prompt: Vec<Piece>, answer: String) -> Result<Vec<Gaze>, String> {
+pub(super) async fn looked(
+    prompt: Vec<Piece>,
+    answer: String,
+    layers: Vec<usize>,
+) -> Result<Vec<Gaze>, String> {
     let request = next();
     let wish = Wish::Look {
         request,
         prompt,
         answer,
-        layers: Vec::new(),
+        layers,
     };
     match ask(request, wish).await? {
         News::Looked { gazes, .. } => Ok(gazes),
@@ -314,7 +318,10 @@ pub(in crate::ui) fn receive(store: Store, news: News) {
         | News::Written { request, .. }
         | News::Scored { request, .. }
         | News::Chosen { request, .. }
-        | News::Looked { request, .. } => settle(request, Ok(news)),
+        | News::Looked { request, .. } => {
+            worker::well();
+            settle(request, Ok(news));
+        }
         News::DeviceLost { message } => lost(store, message),
     }
 }

@@ -279,7 +279,7 @@ pub(super) fn Editor(
     change: Callback<Vec<Piece>>,
     #[prop(into)] label: String,
     #[prop(into)] hint: Signal<String>,
-    #[prop(optional)] id: &'static str,
+    #[prop(optional)] id: Option<&'static str>,
     #[prop(optional)] enter: Option<Callback<()>>,
 ) -> impl IntoView {
     let (store, chat) = (store(), chat());

@@ -22,16 +22,16 @@ pub(super) fn Inside(id: Id) -> impl IntoView {
         })
     });
     let gazes = Memo::new(move |_| chat.looks.with(|looks| looks.get(&id).cloned()));
-    let look = move |open: bool| {
-        if !open || gazes.with_untracked(Option::is_some) || waiting.get_untracked() {
-            return;
-        }
-        let Some(turn) = turn.get_untracked() else {
+    // The layer that is looked into; none is all of them.
+    let layer = RwSignal::new(None::<usize>);
+    let look = move || {
+        let Some(turn) = turn.get_untracked().filter(|_| !waiting.get_untracked()) else {
             return;
         };
         waiting.set(true);
         spawn_local(async move {
-            match client::looked(turn.prompt, turn.answer).await {
+            let layers = layer.get_untracked().into_iter().collect();
+            match client::looked(turn.prompt, turn.answer, layers).await {
                 Ok(gazes) => chat.looks.update(|looks| {
                     looks.insert(id, gazes);
                 }),
@@ -40,18 +40,32 @@ pub(super) fn Inside(id: Id) -> impl IntoView {
             waiting.set(false);
         });
     };
+    let choose = move |event| {
+        layer.set(event_target_value(&event).parse().ok());
+        look();
+    };
+    let layers = move || chat.writer().map(|writer| writer.gates).unwrap_or_default();
     let toggled = move |event: web_sys::Event| {
         let open = event.target().is_some_and(|target| {
             js_sys::Reflect::get(&target, &"open".into()).is_ok_and(|open| open.is_truthy())
         });
-        look(open);
+        if open && gazes.with_untracked(Option::is_none) {
+            look();
+        }
     };
     view! {
         <Show when=move || possible.get() && chat.idle()>
             <details class="fold inside" on:toggle=toggled>
                 <summary>"Look inside" <span class="hint">"where each word looked"</span></summary>
-                <Show when=move || waiting.get()><p class="state">"Reading the answer once more…"</p></Show>
+                <Show when=move || waiting.get()><p role="status" class="state">"Reading the answer once more…"</p></Show>
                 {move || gazes.get().map(|gazes| view! { <Gazes gazes pictures=turn.get_untracked().map(|turn| media_of(&turn.prompt)).unwrap_or_default()/> })}
+                <label class="field layers">
+                    <span>"In"</span>
+                    <select aria-label="Layers that are looked into" disabled=move || waiting.get() on:change=choose>
+                        <option value="">"all layers, as far as their gates stand open"</option>
+                        {move || layers().into_iter().map(|(layer, ..)| view! { <option value=layer.to_string()>{format!("layer {layer}")}</option> }).collect_view()}
+                    </select>
+                </label>
                 <Gates/>
             </details>
         </Show>
@@ -129,7 +143,12 @@ fn Heat(picture: PictureId, seen: Option<Seen>) -> impl IntoView {
                 let heat = cell / most;
                 view! { <i style:opacity=format!("{:.3}", heat * 0.85)></i> }
             }).collect_view();
-            view! { <span class="heat" aria-hidden="true" style:grid-template-columns=format!("repeat({columns}, 1fr)")>{cells}</span> }
+            // Models crop: cells are of a part of the picture.
+            let [left, top, width, height] = seen.area.map(|part| format!("{:.2}%", part * 100.0));
+            let grid = format!("repeat({columns}, 1fr)");
+            view! {
+                <span class="heat" aria-hidden="true" style:left=left style:top=top style:width=width style:height=height style:grid-template-columns=grid>{cells}</span>
+            }
         });
         view! { <span class="gaze-frame"><img src=url alt=""/>{cells}</span> }
     }).collect_view();

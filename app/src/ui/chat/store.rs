@@ -222,6 +222,8 @@ pub(in crate::ui) struct Chat {
     pub(super) sets: RwSignal<Vec<ShotSet>>,
     pub(super) media: RwSignal<BTreeMap<PictureId, Media>>,
     pub(super) writing: RwSignal<Option<Writing>>,
+    /// Nothing is being answered; follows `writing`, but not its letters.
+    idle: Memo<bool>,
     /// Or why it is not known.
     pub(super) plan: RwSignal<Option<Result<Plan, String>>>,
     /// The shots chosen by similarity, the most similar last, with cosines.
@@ -233,6 +235,7 @@ pub(in crate::ui) struct Chat {
 
 impl Chat {
     pub(in crate::ui) fn new() -> Self {
+        let writing = RwSignal::new(None::<Writing>);
         Self {
             model: RwSignal::new(Model::Loading(0.0)),
             device: RwSignal::new(Device::Best),
@@ -248,7 +251,8 @@ impl Chat {
             all: RwSignal::default(),
             sets: RwSignal::default(),
             media: RwSignal::default(),
-            writing: RwSignal::new(None),
+            writing,
+            idle: Memo::new(move |_| writing.with(Option::is_none)),
             plan: RwSignal::new(None),
             chosen: RwSignal::new(None),
             looks: RwSignal::default(),
@@ -304,7 +308,7 @@ impl Chat {
 
     /// Nothing is being answered.
     pub(super) fn idle(self) -> bool {
-        self.writing.with(Option::is_none)
+        self.idle.get()
     }
 }
 

@@ -110,10 +110,10 @@ fn TurnView(id: Id) -> impl IntoView {
             .find(|(other, ..)| *other == task)
             .map_or("", |(_, word, _)| *word)
     };
-    let writing = move || {
+    let writing = Memo::new(move |_| {
         chat.writing
             .with(|w| w.as_ref().is_some_and(|w| w.turn == id))
-    };
+    });
     // Letters that come change the text alone.
     let text = Memo::new(move |_| {
         let now = chat
@@ -126,7 +126,7 @@ fn TurnView(id: Id) -> impl IntoView {
     });
     let outcome = Memo::new(move |_| turn.get().map_or(Outcome::Busy, |turn| turn.outcome));
     view! {
-        <li class="turn" data-turn=id.to_string() aria-busy=move || writing().to_string()>
+        <li class="turn" data-turn=id.to_string() aria-busy=move || writing.get().to_string()>
             <Show
                 when=move || !editing.get()
                 fallback=move || view! { <Edit id close=move || editing.set(false)/> }
@@ -135,15 +135,15 @@ fn TurnView(id: Id) -> impl IntoView {
                     <span class="asked-task hint">{word}</span>
                     <p>{move || shown(parts.get())}</p>
                 </div>
-                <div class="answered" class:writing=writing>
-                    <p class="answer" data-answer=text>{text}<Show when=writing><span class="caret" aria-hidden="true"></span></Show></p>
+                <div class="answered" class:writing=move || writing.get()>
+                    <p class="answer" data-answer=text>{text}<Show when=move || writing.get()><span class="caret" aria-hidden="true"></span></Show></p>
                     {move || match outcome.get() {
                         Outcome::Busy | Outcome::Edited => ().into_any(),
                         Outcome::Written { ended, pace } => view! { <p class="timings">{figures(ended, pace)}</p> }.into_any(),
                         Outcome::Scored { likely, orders } => view! { <Likelihoods likely orders/> }.into_any(),
                         Outcome::Failed(message) => view! { <p class="state failed">{message}</p> }.into_any(),
                     }}
-                    <Show when=move || !writing()>
+                    <Show when=move || !writing.get()>
                         <Actions id turn editing/>
                     </Show>
                     <Inside id/>
@@ -247,6 +247,7 @@ fn Edit(id: Id, close: impl Fn() + Copy + Send + Sync + 'static) -> impl IntoVie
     };
     let save = keep.clone();
     let again = move |_| {
+        conversations::branch(chat, id);
         keep();
         answer::again(store, id);
     };
