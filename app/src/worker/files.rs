@@ -4,9 +4,7 @@
 use std::cell::Cell;
 
 use plume_core::Error;
-use plume_core::checkpoint::{
-    Bytes, Checkpoint, Companions, Layout, Weights, clip_config, flamingo_config, lm_config,
-};
+use plume_core::checkpoint::{self, Bytes, Checkpoint, Companions, Layout, Weights, clip_config};
 use plume_core::config::ClipConfig;
 use plume_core::image::Preprocess;
 use plume_core::tasks::verify::Published;
@@ -107,7 +105,7 @@ fn is_weights(name: &str) -> bool {
 
 /// Whether a configuration is that of a Flamingo or a language model.
 fn writes(config: &str) -> bool {
-    matches!(flamingo_config(config), Ok(Some(_))) || lm_config(config).is_ok()
+    serde_json::from_str(config).is_ok_and(|config| checkpoint::writes(&config))
 }
 
 fn not_a_clip() -> Error {
