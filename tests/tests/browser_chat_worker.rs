@@ -133,7 +133,7 @@ impl Talk {
     }
 
     async fn write(&self, prompt: &Value, how: Value, most: usize) -> Value {
-        let wish = writing(prompt, how, most);
+        let wish = writing(prompt, &how, most);
         self.wish("Write", wish, "null", &["Written", "Failed"])
             .await
     }
@@ -149,7 +149,7 @@ impl Talk {
     }
 }
 
-fn writing(prompt: &Value, how: Value, most: usize) -> Value {
+fn writing(prompt: &Value, how: &Value, most: usize) -> Value {
     json!({
         "prompt": prompt, "how": how, "max_new_tokens": most, "repetition_penalty": 1.0,
         "stop": [],
@@ -267,7 +267,7 @@ async fn an_answer_stops_at_once_and_what_cannot_be_is_said() {
 
     // By chance, so that it does not soon end by itself.
     let how = json!({ "Sample": { "temperature": 0.01, "top_k": 1, "top_p": 1.0, "seed": 1 } });
-    let mut wish = writing(&prompt, how.clone(), 3900);
+    let mut wish = writing(&prompt, &how, 3900);
     wish["request"] = 77.into();
     talk.say(json!({ "Chat": { "Write": wish } }), "null").await;
     let (_, seen) = talk.hear(&["Seen"]).await;
