@@ -43,7 +43,6 @@ fn mini() -> FlamingoConfig {
         positions: Positions::Learned { offset: 2 },
         bias: true,
         tied: true,
-        smeared_keys: false,
     };
     FlamingoConfig {
         vision: VisionConfig::Vit(VitConfig {
