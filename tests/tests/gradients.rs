@@ -628,6 +628,6 @@ fn a_flamingo() {
         assert!(!name.starts_with("vision."), "{name}");
         let loss = || dot(&wide(&run()), &weights);
         let gradient = store.get(var).unwrap_or_else(|| panic!("{name}: none"));
-        agree(name, var, gradient, (0.002, 0.02), &mut rng, loss);
+        agree(name, var, gradient, (0.01, 0.05), &mut rng, loss);
     }
 }

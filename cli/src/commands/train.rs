@@ -55,7 +55,7 @@ struct Language {
     #[arg(long, value_name = "DIR", default_value = "target/train-lm")]
     work: PathBuf,
     /// Steps of the schedule.
-    #[arg(long, default_value_t = 3000)]
+    #[arg(long, default_value_t = 2500)]
     steps: usize,
     /// What decides documents and weights.
     #[arg(long, default_value_t = 1)]
@@ -82,7 +82,7 @@ struct Flamingo {
     #[arg(long, value_name = "DIR", default_value = "target/train-flamingo")]
     work: PathBuf,
     /// Steps of the schedule.
-    #[arg(long, default_value_t = 1500)]
+    #[arg(long, default_value_t = 3900)]
     steps: usize,
     /// What decides documents, pictures and weights.
     #[arg(long, default_value_t = 1)]

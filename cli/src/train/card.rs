@@ -9,7 +9,7 @@ use super::eval::Figures;
 use crate::world::Telling;
 
 /// The loss against the step, as SVG: every step thin, a running mean bold.
-pub fn plot(csv: &str) -> String {
+pub fn plot(csv: &str, what: &str) -> String {
     let losses: Vec<f32> = csv
         .lines()
         .skip(1)
@@ -45,7 +45,7 @@ pub fn plot(csv: &str) -> String {
 <rect width="{width}" height="{height}" fill="#fff"/>
 <path d="M{margin} {margin}V{bottom}H{right}" fill="none" stroke="#888"/>
 <text x="{margin}" y="{label}">0</text><text x="{right}" y="{label}" text-anchor="end">step {steps}</text>
-<text x="4" y="{margin}">{most:.1}</text><text x="4" y="{bottom}">0</text><text x="{margin}" y="24">contrastive loss</text>
+<text x="4" y="{margin}">{most:.1}</text><text x="4" y="{bottom}">0</text><text x="{margin}" y="24">{what}</text>
 <polyline points="{every}" fill="none" stroke="#bcd" stroke-width="1"/>
 <polyline points="{smooth}" fill="none" stroke="#247" stroke-width="2"/>
 </svg>

@@ -16,6 +16,7 @@ use plume_core::config::language::LmConfig;
 use plume_core::cpu::Parameters;
 use serde::{Deserialize, Serialize};
 
+use super::card;
 use super::documents::{Document, Form, Tally, Writer};
 use super::learner::{Gallery, Learner, Parts, weights};
 use super::recipe::{Recipe, What};
@@ -383,6 +384,8 @@ impl Run {
             serde_json::to_string_pretty(&config)? + "\n",
         )?;
         write(&out.join("preprocessor_config.json"), PREPROCESSOR)?;
+        let log = read(&self.folder.join("loss.csv"))?;
+        write(&out.join("loss.svg"), card::plot(&log, "weighted loss"))?;
         let name = "tokenizer.json";
         fs::copy(self.folder.join(name), out.join(name))?;
         Ok(())

@@ -447,7 +447,7 @@ impl Run {
             fs::copy(self.folder.join(name), out.join(name))?;
         }
         let log = read(&self.folder.join("loss.csv"))?;
-        write(&out.join("loss.svg"), card::plot(&log))?;
+        write(&out.join("loss.svg"), card::plot(&log, "contrastive loss"))?;
         // What is told is what is shipped.
         let mut classifier = self.classifier(&out.join("model.safetensors"))?;
         let seen = eval::figures(&mut classifier, Split::Train, 1000)?;

@@ -214,7 +214,9 @@ fn keys_first() -> Vec<Phase> {
     ]
 }
 
-/// The curriculum of what lets it see.
+/// The curriculum of what lets it see: captions and answers first, names
+/// beside them, and in the second half more of the former, which are learned
+/// last.
 fn captions_first() -> Vec<Phase> {
     let named = Dataset {
         kind: Kind::Named,
@@ -240,8 +242,15 @@ fn captions_first() -> Vec<Phase> {
             datasets: vec![told.clone(), told.clone()],
         },
         Phase {
+            until: 0.5,
+            datasets: vec![named.clone(), told.clone()],
+        },
+        Phase {
             until: 1.0,
-            datasets: vec![named, told],
+            datasets: vec![
+                Dataset { batch: 63, ..named },
+                Dataset { batch: 128, ..told },
+            ],
         },
     ]
 }
