@@ -598,7 +598,7 @@ async fn examples_come_from_folders_and_tables_and_go_out_as_a_file() {
         std::fs::copy(sample(name), folder.join(kind).join(name)).unwrap();
     }
     browser
-        .choose_files("#shots-folder-input", &[folder.clone()])
+        .choose_files("#shots-folder-input", std::slice::from_ref(&folder))
         .await
         .unwrap();
     let answers = "return [...document.querySelectorAll('.shot-answer')].map(field => field.value)";
