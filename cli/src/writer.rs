@@ -69,6 +69,9 @@ pub fn prompt<B: Backend>(
 ) -> Result<Prompt<B>> {
     let mut seen = BTreeMap::new();
     let mut visual = Vec::new();
+    if writer.flamingo().is_none() && segments.iter().any(|piece| piece.pictures().is_some()) {
+        return Err(plume_core::Error::Blind.into());
+    }
     for names in segments.iter().filter_map(Segment::pictures) {
         if !seen.contains_key(names) {
             let frames = names.iter().map(|name| pictures::open(&folder.join(name)));

@@ -157,9 +157,10 @@ impl Source for Noise {
         let inner = shape.last().copied().unwrap_or(1).max(1);
         let scale = (inner as f32).sqrt().recip();
         if let (Some(kind), true) = (self.0, shape.len() == 2 && inner.is_multiple_of(BLOCK)) {
+            // The codes reach as far as the numbers below.
             let steps = match kind {
-                Quantization::Q8_0 => 74.0,
-                Quantization::Q4_0 => 4.6,
+                Quantization::Q8_0 => 128.0,
+                Quantization::Q4_0 => 8.0,
             };
             let d = half::f16::from_f32(scale / steps).to_le_bytes();
             let mut bytes = Vec::with_capacity(len / BLOCK * kind.block_bytes());

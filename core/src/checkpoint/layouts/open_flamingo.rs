@@ -19,19 +19,17 @@ pub(super) fn otter_recipe(language: Language, name: &str) -> Recipe {
         return transformers::recipe(name).renamed(|source| format!("vision_encoder.{source}"));
     }
     recipe(language, name).renamed(|source| {
-        let apart = source
-            .replace(
+        let layer = source.strip_prefix("perceiver.layers.");
+        let layer = layer.and_then(|rest| rest.split_once('.'));
+        match layer.map(|(layer, rest)| (layer, rest.split_once('.'))) {
+            Some((layer, Some(("1", rest)))) => {
+                format!("perceiver.layers.{layer}.feed_forward.{rest}")
+            }
+            Some((layer, Some((_, rest)))) => format!("perceiver.layers.{layer}.{rest}"),
+            _ => source.replace(
                 ".gated_cross_attn_layer.ff.",
                 ".gated_cross_attn_layer.feed_forward.",
-            )
-            .to_owned();
-        match apart.strip_prefix("perceiver.layers.") {
-            Some(rest) => format!(
-                "perceiver.layers.{}",
-                rest.replacen(".0.", ".", 1)
-                    .replacen(".1.", ".feed_forward.", 1)
             ),
-            None => apart,
         }
     })
 }
