@@ -28,9 +28,11 @@ fn folder(name: &str, config: &FlamingoConfig) -> PathBuf {
 fn said(folder: &Path, command: &str, segments: &Value, more: &[&str]) -> Value {
     let prompt = folder.join("prompt.json");
     std::fs::write(&prompt, json!({ "segments": segments }).to_string()).unwrap();
+    let demo = root().join("www/demo/flamingo");
+    let there = folder.join("config.json").is_file();
     let output = Command::new(plume())
         .args([command, "--model"])
-        .arg(folder)
+        .arg(if there { folder } else { &demo })
         .arg("--prompt")
         .arg(&prompt)
         .arg("--json")
@@ -236,6 +238,47 @@ async fn the_worker_says_what_the_command_says_on_either_device() {
     let talk = Talk::begin(&server.address()).await;
     for device in ["Cpu", "Gpu"] {
         says_what_the_command_says(&talk, &folder, device).await;
+    }
+}
+
+#[tokio::test]
+async fn the_demo_says_what_the_command_says() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let samples = root().join("www/demo/samples");
+    let folder = root().join("target/tmp-browser-chat/demo");
+    std::fs::create_dir_all(&folder).unwrap();
+    let server = serve(&dist);
+    let talk = Talk::begin(&server.address()).await;
+    talk.choose(&samples).await;
+    for device in ["Cpu", "Gpu"] {
+        let wish = json!({ "device": device, "which": "Demo" });
+        let loaded = talk
+            .wish("Load", wish, "null", &["Loaded", "LoadFailed"])
+            .await;
+        let writer = &loaded["writer"];
+        assert_eq!(
+            (&writer["demo"], &writer["gpu"]),
+            (&json!(true), &json!(device == "Gpu"))
+        );
+        let part = |name: &str| writer["style"][name].as_str().unwrap();
+        let shot = format!("{}a red house{}", part("output"), part("end_of_chunk"));
+        let files = ["red-house.png", "orange-cat.png"];
+        let prompt = json!([
+            { "Media": 1 }, { "Text": shot }, { "Media": 2 }, { "Text": part("output") },
+        ]);
+        let [house, cat] = files.map(|file| samples.join(file).display().to_string());
+        let segments = json!([
+            { "image": house }, { "text": shot }, { "image": cat }, { "text": part("output") },
+        ]);
+        let expected = said(&folder, "generate", &segments, &["--max-new-tokens", "24"]);
+        for (id, file) in (1..).zip(files) {
+            talk.see(id, file).await;
+        }
+        let written = talk.write(&prompt, json!("Greedy"), 24).await;
+        println!("{device}: {written}");
+        assert_eq!(written["text"], expected["text"], "{written} {expected}");
+        assert_ne!(written["text"], "");
     }
 }
 
