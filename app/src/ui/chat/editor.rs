@@ -104,10 +104,10 @@ impl Hand {
 
 /// Puts a picture in at a range, with room for the caret on both sides.
 fn put(range: &Range, node: &HtmlElement) {
-    let space = || document().create_text_node(&NO_WIDTH.to_string());
-    let _ = range.insert_node(&space());
+    let space = NO_WIDTH.to_string();
     let _ = range.insert_node(node);
-    let _ = range.insert_node(&space());
+    let _ = node.before_with_str_1(&space);
+    let _ = node.after_with_str_1(&space);
 }
 
 fn set_caret_behind(node: &HtmlElement) {
