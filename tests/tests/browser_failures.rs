@@ -33,7 +33,7 @@ async fn a_second_bad_model_while_the_good_one_comes_back_does_no_harm() {
             data.items.add(new File(['{}'], 'tokenizer.json'));
             document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));
         };
-        const names = ['bert', 'gpt2', 'opt'];
+        const names = ['bert', 'gpt2', 'vit'];
         new MutationObserver(() => {
             const error = document.querySelector('#error')?.textContent ?? '';
             const name = names[window.refused.length];
@@ -67,10 +67,10 @@ async fn a_second_bad_model_while_the_good_one_comes_back_does_no_harm() {
             data.items.add(new File(['{}'], 'tokenizer.json'));
             document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));
         };
-        ['bert', 'gpt2', 'opt', 'llama'].forEach(drop);";
+        ['bert', 'gpt2', 'vit', 't5'].forEach(drop);";
     browser.script(many, vec![]).await.unwrap();
     browser
-        .until("return document.querySelector('#error')?.textContent.includes('llama')")
+        .until("return document.querySelector('#error')?.textContent.includes('t5')")
         .await
         .unwrap();
     browser.device().await.unwrap();
