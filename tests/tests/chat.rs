@@ -111,11 +111,23 @@ fn alone<B: Backend>(
     (text, scores.iter().map(|score| score.sum).collect())
 }
 
+fn every_turn_is_as_if_it_were_the_first<B: Backend>(backend: &B) {
+    turns_are_as_the_first(backend, sizes());
+}
+
+/// As flamingo-mini has them: the mark in use is not the first of several.
+fn other_marks_are_marks_too<B: Backend>(backend: &B) {
+    let mut sizes = sizes();
+    sizes.more_image_tokens = vec![sizes.image_token];
+    sizes.image_token = 157;
+    turns_are_as_the_first(backend, sizes);
+}
+
 /// Turns that go on from one another, change what was said, change a picture
 /// and begin anew.
-fn every_turn_is_as_if_it_were_the_first<B: Backend>(backend: &B) {
-    let other = writer(backend, sizes());
-    let mut chat = chat(backend, sizes());
+fn turns_are_as_the_first<B: Backend>(backend: &B, sizes: FlamingoConfig) {
+    let other = writer(backend, sizes.clone());
+    let mut chat = chat(backend, sizes);
     look_at_all(&mut chat);
     let turns: Vec<Vec<Segment>> = vec![
         vec![shown("a"), said("w1 w2 w3")],
@@ -465,6 +477,7 @@ macro_rules! on_both_devices {
 
 on_both_devices!(
     every_turn_is_as_if_it_were_the_first,
+    other_marks_are_marks_too,
     a_picture_is_forgotten,
     stopping_leaves_what_is_there,
     the_context_is_kept_to,

@@ -147,10 +147,12 @@ impl<B: Backend> Chat<B> {
         Ok(self.flamingo()?.config().xattn.all_previous)
     }
 
-    /// Bytes that a token of the prompt keeps: keys and values of each block.
+    /// Bytes that a token of the prompt keeps: keys and values of each block,
+    /// and the keys once more where they are smeared.
     pub fn bytes_per_token(&self) -> usize {
         let lm = self.writer.lm().config();
-        2 * lm.layers * lm.width * size_of::<f32>()
+        let rows = if lm.smeared_keys { 3 } else { 2 };
+        rows * lm.layers * lm.width * size_of::<f32>()
     }
 
     /// Bytes that a picture keeps: keys and values of each layer between, by
@@ -341,13 +343,13 @@ impl<B: Backend> Chat<B> {
     /// The cache with as much of the beginning of a text as was read last, but
     /// no more than `most` tokens of it.
     fn remembered(&mut self, ids: &[u32], names: &[String], most: usize) -> Result<Cache<B>> {
-        let mark = self.flamingo()?.config().image_token;
         let Some(mut read) = self.read.take() else {
             return self.writer.lm().cache(ids.len(), &[0]);
         };
+        let config = self.flamingo()?.config();
         let mut marks = 0;
         let same = |(a, b): &(&u32, &u32)| {
-            if a != b || **a != mark {
+            if a != b || !config.is_image(**a) {
                 return a == b;
             }
             let pictures = (read.names.get(marks), names.get(marks));
