@@ -228,7 +228,11 @@ async fn shots_are_answered_as_on_the_command_line_on_both_devices() {
     click(&browser, ".turn [data-act='again']").await;
     assert_eq!(answer(&browser).await, expected);
     click(&browser, "#job-classify").await;
-    assert!(browser.device().await.unwrap().starts_with("CPU"));
+    // The address changes first, the page after it.
+    browser
+        .until("return document.querySelector('#device-badge').dataset.kind === 'cpu'")
+        .await
+        .unwrap();
     let hash = "return location.hash";
     let hash = browser.script(hash, vec![]).await.unwrap();
     assert!(hash.as_str().unwrap().starts_with("#labels="), "{hash}");

@@ -199,8 +199,9 @@ fn models_know_no_layout_and_the_page_knows_no_model() {
     }
 }
 
-const SHARED_SHADERS: [&str; 7] = [
+const SHARED_SHADERS: [&str; 8] = [
     "activations",
+    "angle",
     "attention_inputs",
     "matrix",
     "number_one",

@@ -296,7 +296,6 @@ fn receive(store: Store, event: Event) {
         Event::Place { id, place } => placed(store, id, place),
         Event::LibraryFailed { message } => store.library_error.set(Some(message)),
         Event::Checked(found) => checked(store, found),
-        // Nobody chats yet.
         Event::Chat(news) => chat::client::receive(store, news),
     }
 }

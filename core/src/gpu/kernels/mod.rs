@@ -90,6 +90,9 @@ pub(super) fn code(activation: Option<crate::backend::Activation>) -> u32 {
     }
 }
 
+/// How rotary positions turn, put before the shaders that turn.
+const ANGLE: &str = include_str!("angle.wgsl");
+
 /// The activations in WGSL, put before the shaders that use them.
 const ACTIVATIONS: &str = include_str!("activations.wgsl");
 

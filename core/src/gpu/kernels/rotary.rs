@@ -1,4 +1,4 @@
-use super::Kernel;
+use super::{ANGLE, Kernel};
 use crate::DeviceError;
 use crate::backend::{Columns, RotaryDims};
 use crate::gpu::{Buffer, Gpu};
@@ -6,7 +6,7 @@ use crate::gpu::{Buffer, Gpu};
 pub(in crate::gpu) static KERNEL: Kernel = Kernel {
     id: 41,
     name: "rotary",
-    source: &[include_str!("rotary.wgsl")],
+    source: &[ANGLE, include_str!("rotary.wgsl")],
     inputs: 2,
     constants: &[],
 };

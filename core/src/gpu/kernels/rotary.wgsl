@@ -22,21 +22,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     out[i] = x[at];
     return;
   }
-  let half = p.rotary_dims / 2u;
-  var pair = own % half;
-  var second = own >= half;
-  var distance = half;
-  if p.interleaved == 1u {
-    pair = own / 2u;
-    second = own % 2u == 1u;
-    distance = 1u;
-  }
-  let angles = (p.start + row % p.queries * p.step) * p.rotary_dims + pair;
-  let cosine = table[angles];
-  let sine = table[angles + half];
-  if second {
-    out[i] = x[at] * cosine + x[at - distance] * sine;
-  } else {
-    out[i] = x[at] * cosine - x[at + distance] * sine;
-  }
+  let a = angle(own, p.start + row % p.queries * p.step);
+  out[i] = x[at] * a.cosine + x[u32(i32(at) + a.partner)] * a.sine;
 }

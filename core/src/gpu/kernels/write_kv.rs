@@ -1,4 +1,4 @@
-use super::Kernel;
+use super::{ANGLE, Kernel};
 use crate::DeviceError;
 use crate::backend::{Columns, RotaryDims, WriteDims};
 use crate::gpu::{Buffer, Gpu};
@@ -6,7 +6,7 @@ use crate::gpu::{Buffer, Gpu};
 pub(in crate::gpu) static KERNEL: Kernel = Kernel {
     id: 48,
     name: "write_kv",
-    source: &[include_str!("write_kv.wgsl")],
+    source: &[ANGLE, include_str!("write_kv.wgsl")],
     inputs: 3,
     constants: &[],
 };

@@ -1,4 +1,4 @@
-// Rows of a cache: a key, turned as in `rotary.wgsl` where it is to be, and its
+// Rows of a cache: a key, turned where it is to be, and its
 // value.
 struct Parameters {
   n: u32, width: u32, rows: u32, capacity: u32, first: u32,
@@ -18,22 +18,8 @@ fn key(row: u32, column: u32) -> f32 {
   if own >= p.rotary_dims {
     return k[at];
   }
-  let half = p.rotary_dims / 2u;
-  var pair = own % half;
-  var second = own >= half;
-  var distance = half;
-  if p.interleaved == 1u {
-    pair = own / 2u;
-    second = own % 2u == 1u;
-    distance = 1u;
-  }
-  let angles = (p.start + row % p.rows * p.step) * p.rotary_dims + pair;
-  let cosine = table[angles];
-  let sine = table[angles + half];
-  if second {
-    return k[at] * cosine + k[at - distance] * sine;
-  }
-  return k[at] * cosine - k[at + distance] * sine;
+  let a = angle(own, p.start + row % p.rows * p.step);
+  return k[at] * a.cosine + k[u32(i32(at) + a.partner)] * a.sine;
 }
 
 @compute @workgroup_size(256)
