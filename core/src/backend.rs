@@ -190,9 +190,9 @@ pub enum Padding {
     Same,
 }
 
-/// The sizes of one `unfold` (im2col) call over `[n, height, width, channels]`.
+/// The windows of a convolution over `[n, height, width, channels]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct UnfoldDims {
+pub struct WindowDims {
     /// Pictures.
     pub n: usize,
     /// Rows of a picture.
@@ -209,7 +209,7 @@ pub struct UnfoldDims {
     pub padding: Padding,
 }
 
-impl UnfoldDims {
+impl WindowDims {
     /// Rows and columns of windows: `(out_height, out_width)`.
     pub fn out(&self) -> (usize, usize) {
         let side = |length: usize| match self.padding {
@@ -516,9 +516,6 @@ pub trait Backend: Clone + 'static {
         values: Columns<'_, Self::Buffer>,
         turn: Option<(&Self::Buffer, RotaryDims)>,
     ) -> Result<()>;
-    /// `[n, h, w, c]` → `[n · out_h · out_w, kernel · kernel · c]`: the windows
-    /// of a convolution as rows (window row, window column, channel).
-    fn unfold(&self, x: &Self::Buffer, dims: UnfoldDims) -> Result<Self::Buffer>;
     /// A convolution of `[n, h, w, c]` with a square window: `w` is `[out,
     /// kernel · kernel · c / groups]` (window row, window column, channel) →
     /// `[n, out_h, out_w, out]`, with the epilogue of [`Backend::linear`]. Each
@@ -527,7 +524,7 @@ pub trait Backend: Clone + 'static {
     fn conv2d(
         &self,
         x: &Self::Buffer,
-        dims: UnfoldDims,
+        dims: WindowDims,
         w: &Self::Weight,
         out_groups: (usize, usize),
         epilogue: Epilogue<'_, Self::Buffer>,

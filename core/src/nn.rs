@@ -105,6 +105,11 @@ impl<B: Backend> Linear<B> {
         x.glu_linear(activation, &self.weight, &after)
     }
 
+    /// The map over every window of pictures `[n, h, w, c]`.
+    pub(crate) fn windows(&self, x: &Tensor<B>, window: Window) -> Result<Tensor<B>> {
+        x.conv2d(&self.weight, window, &self.after(None))
+    }
+
     fn after(&self, activation: Option<Activation>) -> After<'_, B> {
         After {
             bias: self.bias.as_ref(),
@@ -169,11 +174,7 @@ impl<B: Backend> Conv<B> {
     /// # Errors
     /// See [`Linear::forward`].
     pub fn forward(&self, x: &Tensor<B>) -> Result<Tensor<B>> {
-        let after = After {
-            bias: self.linear.bias.as_ref(),
-            ..After::default()
-        };
-        let x = x.conv2d(&self.linear.weight, Window::new(3, self.stride, 1), &after)?;
+        let x = self.linear.windows(x, Window::new(3, self.stride, 1))?;
         self.norm.forward(&x)?.activate(Activation::Gelu)
     }
 }

@@ -1,7 +1,7 @@
 //! The checked front door to a [`Backend`]: shape errors are made here, once.
 
 use crate::backend::{
-    Activation, Backend, Epilogue, ExciteDims, Mask, Padding, PoolDims, RowNorm, Span, UnfoldDims,
+    Activation, Backend, Epilogue, ExciteDims, Mask, Padding, PoolDims, RowNorm, Span, WindowDims,
 };
 use crate::{Error, Result};
 
@@ -308,7 +308,7 @@ impl<B: Backend> Tensor<B> {
     }
 
     /// The windows of a convolution over `[n, h, w, c]`.
-    fn windows(&self, operation: &'static str, window: Window) -> Result<UnfoldDims> {
+    fn windows(&self, operation: &'static str, window: Window) -> Result<WindowDims> {
         let Window {
             kernel,
             stride,
@@ -329,7 +329,7 @@ impl<B: Backend> Tensor<B> {
                 &self.shape,
             ));
         }
-        Ok(UnfoldDims {
+        Ok(WindowDims {
             n,
             height,
             width,
@@ -476,20 +476,6 @@ impl<B: Backend> Tensor<B> {
             start,
             width,
         })
-    }
-
-    /// `[n, h, w, c]` → `[n, out_h, out_w, kernel · kernel · c]`.
-    ///
-    /// # Errors
-    /// Where the tensor is no batch of pictures or smaller than the window.
-    pub fn unfold(&self, kernel: usize, stride: usize, padding: usize) -> Result<Self> {
-        let dims = self.windows("unfold", Window::new(kernel, stride, padding))?;
-        let (oh, ow) = dims.out();
-        let buffer = self.backend.unfold(&self.buffer, dims)?;
-        Ok(self.with(
-            buffer,
-            vec![dims.n, oh, ow, kernel * kernel * dims.channels],
-        ))
     }
 
     /// `[n, h, w, c]` → `[n, h / kernel, w / kernel, c]`: the mean of each

@@ -110,7 +110,6 @@ def main():
     lm.set_decoder_layers_attr_name("gpt_neox.layers")
     model = Flamingo(clip, lm, eoc, image, vis_dim=WIDTH, cross_attn_every_n_layers=2)
     model.perceiver.layers = model.perceiver.layers[:1]
-    model.perceiver.latents = nn.Parameter(torch.zeros(8, WIDTH))
     randomize(model.perceiver, 3)
     randomize(model.lang_encoder.gated_cross_attn_layers, 4)
     generator = torch.Generator().manual_seed(5)

@@ -15,6 +15,7 @@ use plume_core::cpu::Candle;
 use plume_core::models::flamingo::{Flamingo, Illustrated};
 use plume_core::models::lm::{Decoder, Pass};
 use plume_core::tasks::writer::WriterModel;
+use plume_core::tokens::TextTokenizer;
 use plume_tests::gguf::package_agrees;
 use plume_tests::{Golden, channels_last, cosine, gpu, max_error, plume, root};
 use safetensors::Dtype;
@@ -205,4 +206,167 @@ fn parts_that_do_not_belong_together_are_told() {
     assert!(told(&llama, &checkpoint).contains("belong together"));
     let clip = golden().join("vision/open_clip_model.safetensors");
     assert!(told(&golden().join("lm"), &clip).contains("perceiver.latents"));
+}
+
+/// The same model as Otter publishes its own: one model of transformers, whose
+/// names are written out here. Its resampler has six layers: those that the
+/// reference lacks pass on what they are given.
+fn as_otter(folder: &Path) {
+    let mut tensors: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
+    let mut put = |name: String, shape: &[usize], numbers: Vec<f32>| {
+        assert_eq!(shape.iter().product::<usize>(), numbers.len(), "{name}");
+        tensors.push((name, shape.to_vec(), numbers));
+    };
+
+    let vision = open_weights(&golden().join("vision/open_clip_model.safetensors")).unwrap();
+    let vision = vision.file();
+    for old in vision.names() {
+        let Some(name) = old.strip_prefix("visual.") else {
+            continue;
+        };
+        let (shape, numbers) = (vision.shape(old).unwrap(), vision.read(old).unwrap());
+        let numbers = numbers.into_f32();
+        let model = "vision_encoder.vision_model";
+        let known = [
+            ("class_embedding", "embeddings.class_embedding"),
+            (
+                "positional_embedding",
+                "embeddings.position_embedding.weight",
+            ),
+            ("conv1.weight", "embeddings.patch_embedding.weight"),
+            ("ln_pre.weight", "pre_layrnorm.weight"),
+            ("ln_pre.bias", "pre_layrnorm.bias"),
+            ("ln_post.weight", "post_layernorm.weight"),
+            ("ln_post.bias", "post_layernorm.bias"),
+        ];
+        if let Some((_, new)) = known.iter().find(|(known, _)| *known == name) {
+            put(format!("{model}.{new}"), shape, numbers);
+        } else if let Some(name) = name.strip_prefix("transformer.resblocks.0.") {
+            let layer = format!("{model}.encoder.layers.0");
+            if let Some(leaf) = name.strip_prefix("attn.in_proj_") {
+                let third = numbers.len() / 3;
+                let mut part = shape.to_vec();
+                part[0] /= 3;
+                for (which, numbers) in ["q", "k", "v"].iter().zip(numbers.chunks(third)) {
+                    let name = format!("{layer}.self_attn.{which}_proj.{leaf}");
+                    put(name, &part, numbers.to_vec());
+                }
+                continue;
+            }
+            let name = name
+                .replace("attn.out_proj", "self_attn.out_proj")
+                .replace("ln_", "layer_norm")
+                .replace("mlp.c_fc", "mlp.fc1")
+                .replace("mlp.c_proj", "mlp.fc2");
+            put(format!("{layer}.{name}"), shape, numbers);
+        } else {
+            assert_eq!(name, "proj");
+        }
+    }
+
+    let joint = open_weights(&golden().join("checkpoint.pt")).unwrap();
+    let joint = joint.file();
+    let mut tables = Vec::new();
+    for old in joint.names() {
+        let name = old.strip_prefix("model_state_dict.module.").unwrap();
+        let (shape, numbers) = (joint.shape(old).unwrap(), joint.read(old).unwrap());
+        if name.contains("embed") {
+            tables.push(name.to_owned());
+        }
+        let name = name
+            .replace("perceiver.layers.0.0.", "perceiver.layers.0.")
+            .replace("perceiver.layers.0.1.", "perceiver.layers.0.feed_forward.")
+            .replace("attn_layer.ff.", "attn_layer.feed_forward.");
+        let numbers = numbers.into_f32();
+        if let Some(leaf) = name.strip_prefix("perceiver.layers.0.") {
+            let silent = ["to_out.weight", "feed_forward.3.weight"].contains(&leaf);
+            for layer in 1..6 {
+                let mut numbers = numbers.clone();
+                if silent {
+                    numbers.fill(0.0);
+                }
+                put(format!("perceiver.layers.{layer}.{leaf}"), shape, numbers);
+            }
+        }
+        put(name, shape, numbers);
+    }
+
+    let lm = golden().join("lm");
+    let lm = open_weights(&lm.join("pytorch_model.bin.index.json")).unwrap();
+    let lm = lm.file();
+    for old in lm.names() {
+        let name = format!("lang_encoder.{old}");
+        if tables.contains(&name) {
+            continue;
+        }
+        let numbers = lm.read(old).unwrap().into_f32();
+        let name = [0, 1].iter().fold(name, |name, layer| {
+            let block = format!("gpt_neox.layers.{layer}.");
+            name.replace(&block, &format!("{block}decoder_layer."))
+        });
+        put(name, lm.shape(old).unwrap(), numbers);
+    }
+
+    let bytes: Vec<Vec<u8>> = tensors
+        .iter()
+        .map(|(_, _, numbers)| numbers.iter().flat_map(|x| x.to_le_bytes()).collect())
+        .collect();
+    let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap();
+        (name.as_str(), view)
+    });
+    let weights = safetensors::serialize(views, None).unwrap();
+    std::fs::write(folder.join("model.safetensors"), weights).unwrap();
+    let tokenizer = golden().join("lm/tokenizer.json");
+    std::fs::copy(tokenizer, folder.join("tokenizer.json")).unwrap();
+    let config = std::fs::read(golden().join("lm/config.json")).unwrap();
+    let mut text: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    // Those of the three tokens and one for filling up.
+    let rows = tensors.iter().find(|(name, ..)| *name == tables[0]);
+    text["vocab_size"] = rows.unwrap().1[0].into();
+    let config = serde_json::json!({
+        "model_type": "otter",
+        "architectures": ["OtterForConditionalGeneration"],
+        "cross_attn_every_n_layers": 2,
+        "text_config": text,
+        "vision_config": {
+            "model_type": "clip_vision_model", "hidden_act": "quick_gelu", "hidden_size": 32,
+            "image_size": 16, "patch_size": 8, "intermediate_size": 128,
+            "num_attention_heads": 2, "num_hidden_layers": 1, "layer_norm_eps": 1e-5
+        }
+    });
+    std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
+}
+
+#[test]
+fn an_otter_is_packed_and_gives_what_open_flamingo_gives() {
+    let folder = scratch("assembly-otter");
+    as_otter(&folder);
+    let io = Golden::open(&golden().join("io.safetensors")).unwrap();
+    let (_, expected) = io.tensor("logits").unwrap();
+    // As it is published, and packed.
+    let error = max_error(&logits(&Candle::new(), &folder), &expected);
+    assert!(error <= 1e-4, "{error}");
+    let file = folder.join("model.gguf");
+    let mut command = Command::new(plume());
+    command.args(["pack", "--dtype", "q8_0", "--from"]);
+    let packed = command
+        .arg(&folder)
+        .arg("--to")
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(
+        packed.status.success(),
+        "{}",
+        String::from_utf8_lossy(&packed.stderr)
+    );
+    let likeness = cosine(&logits(&Candle::new(), &file), &expected);
+    assert!(likeness >= 0.999, "{likeness}");
+    // Its own words go with it, and its tokens were added in its order.
+    let config = WriterFiles::open(&file).unwrap().config;
+    assert!(config.style.question.1.ends_with("<answer>"));
+    let vocabulary = TextTokenizer::from_json(config.tokenizer.as_bytes()).unwrap();
+    let ids = ["<|endofchunk|>", "<image>", "<answer>"].map(|token| vocabulary.id(token));
+    assert_eq!(ids, [Some(94), Some(95), Some(96)]);
 }

@@ -324,9 +324,6 @@ fn the_operations_of_language_models() {
 fn windows() {
     for (kernel, stride, padding) in [(2, 2, 0), (3, 1, 1), (3, 2, 1), (2, 3, 0)] {
         let name = format!("kernel {kernel}, stride {stride}, padding {padding}");
-        check(&format!("unfold, {name}"), &[&[2, 5, 4, 3]], |x| {
-            x[0].unfold(kernel, stride, padding)
-        });
         let shapes: [&[usize]; 3] = [&[2, 5, 4, 3], &[4, kernel * kernel * 3], &[4]];
         check(&format!("conv2d, {name}"), &shapes, |x| {
             let after = After {

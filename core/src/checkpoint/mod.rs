@@ -33,8 +33,8 @@ pub use gguf::Gguf;
 pub use init::{Init, LmInit};
 pub use inventory::{Asked, Role, asked, inventory};
 pub use layouts::{
-    Layout, Recipe, clip_config, flamingo_config, flamingo_mini_config, idefics_config, lm_config,
-    lm_layout, openai_config, writes,
+    Layout, Recipe, added_tokens, clip_config, flamingo_config, flamingo_mini_config,
+    idefics_config, lm_config, lm_layout, openai_config, writes,
 };
 pub use pack::{Precision, pack};
 pub use packed::Packed;

@@ -21,7 +21,7 @@ pub use matrix::Matrix;
 use crate::Result;
 use crate::backend::{
     Activation, AttentionDims, Backend, Columns, Epilogue, ExciteDims, NormDims, PoolDims,
-    RotaryDims, RowNorm, Span, UnfoldDims, WeightData, WriteDims,
+    RotaryDims, RowNorm, Span, WeightData, WindowDims, WriteDims,
 };
 
 /// The parameters under training, by canonical name.
@@ -198,6 +198,11 @@ fn finished(
     }
 }
 
+/// `[n, h, w, c]` → `[n · out_h · out_w, kernel · kernel · c]`.
+fn unfold(x: &Tensor, dims: WindowDims) -> Result<Tensor> {
+    Ok(x.contiguous()?.apply_op1(ops::Unfold(dims))?)
+}
+
 impl Backend for Candle {
     type Buffer = Tensor;
     type Ids = Tensor;
@@ -369,14 +374,10 @@ impl Backend for Candle {
         Ok(cache.slice_set(&both.detach(), 1, dims.start)?)
     }
 
-    fn unfold(&self, x: &Tensor, dims: UnfoldDims) -> Result<Tensor> {
-        Ok(x.contiguous()?.apply_op1(ops::Unfold(dims))?)
-    }
-
     fn conv2d(
         &self,
         x: &Tensor,
-        dims: UnfoldDims,
+        dims: WindowDims,
         w: &Matrix,
         (out, groups): (usize, usize),
         epilogue: Epilogue<'_, Tensor>,
@@ -384,13 +385,13 @@ impl Backend for Candle {
         let (out_height, out_width) = dims.out();
         let rows = dims.n * out_height * out_width;
         if groups == 1 {
-            return finished(w.product(&self.unfold(x, dims)?)?, (rows, out), &epilogue);
+            return finished(w.product(&unfold(x, dims)?)?, (rows, out), &epilogue);
         }
         let channels = dims.channels / groups;
         let pixels = x.reshape((dims.n * dims.height * dims.width, dims.channels))?;
         let parts = (0..groups).map(|group| {
             let part = pixels.narrow(1, group * channels, channels)?;
-            let windows = self.unfold(&part, UnfoldDims { channels, ..dims })?;
+            let windows = unfold(&part, WindowDims { channels, ..dims })?;
             let count = out / groups;
             w.part(group * count, count)?.product(&windows)
         });

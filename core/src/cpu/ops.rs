@@ -4,7 +4,7 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::math;
-use crate::backend::{Activation, PoolDims, UnfoldDims};
+use crate::backend::{Activation, PoolDims, WindowDims};
 
 /// The numbers behind a contiguous layout.
 pub(super) fn numbers<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
@@ -196,8 +196,9 @@ impl CustomOp3 for LayerNorm {
     }
 }
 
-/// The windows of a convolution as rows; see [`crate::backend::Backend::unfold`].
-pub(super) struct Unfold(pub(super) UnfoldDims);
+/// The windows of a convolution as rows (window row, window column, channel),
+/// `im2col`.
+pub(super) struct Unfold(pub(super) WindowDims);
 
 impl Unfold {
     /// Calls `f(window_offset, picture_offset, len)` for each run of elements

@@ -20,7 +20,7 @@ pub use weight::GpuWeight;
 
 use crate::backend::{
     Activation, AttentionDims, Backend, Columns, Epilogue, ExciteDims, NormDims, PoolDims,
-    RotaryDims, RowNorm, Span, UnfoldDims, WeightData, WriteDims,
+    RotaryDims, RowNorm, Span, WeightData, WindowDims, WriteDims,
 };
 use crate::{DeviceError, Result};
 use kernels::Kernel;
@@ -282,14 +282,10 @@ impl Backend for Gpu {
         )?)
     }
 
-    fn unfold(&self, x: &Buffer, dims: UnfoldDims) -> Result<Buffer> {
-        Ok(kernels::unfold::run(self, x, dims)?)
-    }
-
     fn conv2d(
         &self,
         x: &Buffer,
-        dims: UnfoldDims,
+        dims: WindowDims,
         w: &GpuWeight,
         out: (usize, usize),
         epilogue: Epilogue<'_, Buffer>,

@@ -8,7 +8,7 @@ use crate::config::flamingo::VisionFeatures;
 use crate::config::{StemConfig, VisionPool, VitConfig};
 use crate::models::pool::MapHead;
 use crate::nn::{Conv, LayerNorm, Linear, Transformer};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, Window};
 use crate::{Error, Result};
 
 /// From pixels to a grid of tokens.
@@ -48,7 +48,7 @@ impl<B: Backend> Stem<B> {
     /// `[n, size, size, 3]` → `[n, grid, grid, width]`.
     fn forward(&self, pixels: &Tensor<B>) -> Result<Tensor<B>> {
         match self {
-            Self::Patch { size, conv1 } => conv1.forward(&pixels.unfold(*size, *size, 0)?),
+            Self::Patch { size, conv1 } => conv1.windows(pixels, Window::new(*size, *size, 0)),
             Self::Conv { convs, out } => {
                 let x = convs
                     .iter()

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::backend::Backend;
 use crate::checkpoint::{
-    Asked, Companions, Layout, Packed, Role, Scope, Source, Weights, asked, flamingo_config,
-    lm_config, lm_layout,
+    Asked, Companions, Layout, Packed, Role, Scope, Source, Weights, added_tokens, asked,
+    flamingo_config, lm_config, lm_layout,
 };
 use crate::config::flamingo::FlamingoConfig;
 use crate::config::language::LmConfig;
@@ -107,6 +107,11 @@ impl WriterConfig {
             Some(one) => id(one).into_iter().collect(),
             None => Vec::new(),
         };
+        // Those that are in it already are not added again.
+        let tokenizer = match added_tokens(&value) {
+            [] => tokenizer.to_owned(),
+            tokens => TextTokenizer::with_special(tokenizer.as_bytes(), tokens)?,
+        };
         let vocabulary = TextTokenizer::from_json(tokenizer.as_bytes())?;
         let published = flamingo_config(config, &|token| vocabulary.id(token))?;
         let (model, layout) = match published {
@@ -138,12 +143,14 @@ impl WriterConfig {
                 .map_err(|error| Error::Config(format!("{PROMPTS} of config.json: {error}")))?,
             (None, Layout::Idefics { .. }) => PromptStyle::idefics(),
             (None, Layout::FlamingoMini) => PromptStyle::flamingo_mini(),
+            // OpenFlamingo under Otter's names has not learnt its words.
+            (None, Layout::Otter(_)) if value["model_type"] == "otter" => PromptStyle::otter(),
             (None, _) => PromptStyle::open_flamingo(),
         };
         Ok(Self {
             model,
             layout,
-            tokenizer: tokenizer.to_owned(),
+            tokenizer,
             style,
             stops,
         })

@@ -7,6 +7,7 @@ mod idefics;
 mod language;
 mod open_clip;
 mod open_flamingo;
+mod otter;
 mod timm;
 mod transformers;
 
@@ -178,7 +179,7 @@ impl Layout {
             Self::Timm => timm::recipe("", name),
             Self::Language(language) => language.recipe(name),
             Self::OpenFlamingo(language) => open_flamingo::recipe(language, name),
-            Self::Otter(language) => open_flamingo::otter_recipe(language, name),
+            Self::Otter(language) => otter::recipe(language, name),
             Self::FlamingoMini => flamingo_mini::recipe(name),
             Self::Idefics { every } => idefics::recipe(every, name),
         }
@@ -275,6 +276,17 @@ pub fn writes(config: &Value) -> bool {
     .contains(&kind)
         || Family::of(kind).is_some()
         || flamingo_mini::is(config)
+        || otter::is(config)
+}
+
+/// The tokens that a publisher's own code adds to the vocabulary of the language
+/// model when it loads one, by its `config.json`.
+pub fn added_tokens(config: &Value) -> &'static [&'static str] {
+    if otter::is(config) {
+        &otter::TOKENS
+    } else {
+        &[]
+    }
 }
 
 /// The sizes of a Flamingo and how its weights are laid out, by its
@@ -310,6 +322,7 @@ pub fn flamingo_config(
             let config = flamingo_mini_config(json, marks, id("<EOC>")?)?;
             (config, Layout::FlamingoMini)
         }
+        _ if otter::is(&value) => otter::config(&value, token)?,
         _ => return Ok(None),
     };
     config.check()?;

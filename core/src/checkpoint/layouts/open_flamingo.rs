@@ -1,10 +1,8 @@
 //! OpenFlamingo: `flamingo.py`, `flamingo_lm.py` and `helpers.py`. The vision
-//! tower has open_clip's names, the language model transformers'. Otter is the
-//! same as a model of transformers (its `modeling_flamingo.py`): the vision
-//! tower has their names too, and the MLPs lie elsewhere.
+//! tower has open_clip's names, the language model transformers'.
 
 use super::language::Language;
-use super::{Recipe, block, open_clip, transformers};
+use super::{Recipe, block, open_clip};
 use crate::backend::Activation;
 use crate::config::VisionConfig;
 use crate::config::flamingo::{
@@ -12,27 +10,6 @@ use crate::config::flamingo::{
 };
 use crate::config::language::{LmConfig, NormKind};
 use crate::{Error, Result};
-
-/// Otter's names.
-pub(super) fn otter_recipe(language: Language, name: &str) -> Recipe {
-    if name.starts_with("vision.") {
-        return transformers::recipe(name).renamed(|source| format!("vision_encoder.{source}"));
-    }
-    recipe(language, name).renamed(|source| {
-        let layer = source.strip_prefix("perceiver.layers.");
-        let layer = layer.and_then(|rest| rest.split_once('.'));
-        match layer.map(|(layer, rest)| (layer, rest.split_once('.'))) {
-            Some((layer, Some(("1", rest)))) => {
-                format!("perceiver.layers.{layer}.feed_forward.{rest}")
-            }
-            Some((layer, Some((_, rest)))) => format!("perceiver.layers.{layer}.{rest}"),
-            _ => source.replace(
-                ".gated_cross_attn_layer.ff.",
-                ".gated_cross_attn_layer.feed_forward.",
-            ),
-        }
-    })
-}
 
 pub(super) fn recipe(language: Language, name: &str) -> Recipe {
     let (part, rest) = name.split_once('.').unwrap_or((name, ""));
@@ -86,6 +63,74 @@ fn resampler(rest: &str) -> String {
     }
 }
 
+/// What one OpenFlamingo has otherwise than another.
+pub(super) struct Sizes {
+    /// Latents of the resampler, and its layers.
+    pub(super) latents: usize,
+    pub(super) depth: usize,
+    /// Width of all heads together, and of the MLP.
+    pub(super) resampler: (usize, usize),
+    pub(super) xattn: (usize, usize),
+    /// Frames of a video that have an embedding.
+    pub(super) frames: usize,
+    /// Blocks with a gated layer before them.
+    pub(super) gated: Vec<usize>,
+}
+
+impl Sizes {
+    /// Of attention (`PerceiverAttention`, `MaskedCrossAttention`).
+    pub(super) const HEADS: usize = 8;
+
+    pub(super) fn config(
+        self,
+        vision: VisionConfig,
+        lm: LmConfig,
+        [image_token, end_of_chunk]: [u32; 2],
+    ) -> FlamingoConfig {
+        FlamingoConfig {
+            vision,
+            // The tokens of the patches before the last norm: the towers that
+            // OpenFlamingo was trained with (open_clip up to 2.22) normalised
+            // only what they pooled.
+            features: VisionFeatures {
+                class_token: false,
+                ln_post: false,
+            },
+            resampler: ResamplerConfig {
+                kind: ResamplerKind::Perceiver {
+                    latents: self.latents,
+                },
+                depth: self.depth,
+                heads: Self::HEADS,
+                head_dim: self.resampler.0 / Self::HEADS,
+                mlp_width: self.resampler.1,
+                activation: Activation::Gelu,
+                time_embeddings: self.frames,
+                qk_norm: false,
+                norm_eps: 1e-5,
+            },
+            xattn: XattnConfig {
+                kind: XattnKind::Gated,
+                heads: Self::HEADS,
+                head_dim: self.xattn.0 / Self::HEADS,
+                mlp_width: self.xattn.1,
+                layers: self.gated,
+                activation: Activation::Gelu,
+                gated_mlp: false,
+                norm: NormKind::Layer,
+                norm_eps: 1e-5,
+                gate: Gate::Scalar,
+                qk_norm: false,
+                all_previous: false,
+            },
+            lm,
+            image_token,
+            more_image_tokens: Vec::new(),
+            end_of_chunk,
+        }
+    }
+}
+
 /// The sizes of an OpenFlamingo, by the shapes of its checkpoint: `helpers.py`
 /// and `flamingo.py` fix the others. `tokens` are those for a picture and for
 /// the end of what belongs to it.
@@ -97,10 +142,8 @@ pub fn config(
     shape: &dyn Fn(&str) -> Option<Vec<usize>>,
     vision: VisionConfig,
     mut lm: LmConfig,
-    [image_token, end_of_chunk]: [u32; 2],
+    tokens: [u32; 2],
 ) -> Result<FlamingoConfig> {
-    // Of attention (`PerceiverAttention`, `MaskedCrossAttention`).
-    const HEADS: usize = 8;
     let axis = |name: &str, axis: usize| -> Result<usize> {
         let missing = || Error::MissingTensor { name: name.into() };
         shape(name)
@@ -134,47 +177,21 @@ pub fn config(
     )
     .len();
     lm.vocab_size = axis(&source("lm.token_embedding"), 0).unwrap_or(lm.vocab_size);
-    let config = FlamingoConfig {
-        vision,
-        // The tokens of the patches before the last norm: the towers that
-        // OpenFlamingo was trained with (open_clip up to 2.22) normalised only
-        // what they pooled.
-        features: VisionFeatures {
-            class_token: false,
-            ln_post: false,
-        },
-        resampler: ResamplerConfig {
-            kind: ResamplerKind::Perceiver {
-                latents: axis(&resampler("latents"), 0)?,
-            },
-            depth,
-            heads: HEADS,
-            head_dim: axis(&resampler("layers.0.to_q.weight"), 0)? / HEADS,
-            mlp_width: axis(&resampler("layers.0.ff.c_fc.weight"), 0)?,
-            activation: Activation::Gelu,
-            time_embeddings: axis(&resampler("time_embedding"), 0).unwrap_or(0),
-            qk_norm: false,
-            norm_eps: 1e-5,
-        },
-        xattn: XattnConfig {
-            kind: XattnKind::Gated,
-            heads: HEADS,
-            head_dim: axis(&xattn("to_q.weight"), 0)? / HEADS,
-            mlp_width: axis(&xattn("ff.c_fc.weight"), 0)?,
-            layers: gated,
-            activation: Activation::Gelu,
-            gated_mlp: false,
-            norm: NormKind::Layer,
-            norm_eps: 1e-5,
-            gate: Gate::Scalar,
-            qk_norm: false,
-            all_previous: false,
-        },
-        lm,
-        image_token,
-        more_image_tokens: Vec::new(),
-        end_of_chunk,
-    };
+    let config = Sizes {
+        latents: axis(&resampler("latents"), 0)?,
+        depth,
+        resampler: (
+            axis(&resampler("layers.0.to_q.weight"), 0)?,
+            axis(&resampler("layers.0.ff.c_fc.weight"), 0)?,
+        ),
+        frames: axis(&resampler("time_embedding"), 0).unwrap_or(0),
+        xattn: (
+            axis(&xattn("to_q.weight"), 0)?,
+            axis(&xattn("ff.c_fc.weight"), 0)?,
+        ),
+        gated,
+    }
+    .config(vision, lm, tokens);
     config.check()?;
     Ok(config)
 }

@@ -3,7 +3,7 @@
 
 use super::{Kernel, code, form, linear_few, linear_small, linear_sum, matrix_kernels, vectors};
 use crate::DeviceError;
-use crate::backend::{Activation, Columns, Epilogue, NormDims, RowNorm, UnfoldDims};
+use crate::backend::{Activation, Columns, Epilogue, NormDims, RowNorm, WindowDims};
 use crate::gpu::recorder::{Dispatch, folded};
 use crate::gpu::tuning::LinearVariant;
 use crate::gpu::weight::Shard;
@@ -51,7 +51,7 @@ impl<'a> Before<'a> {
 /// Windows of pictures, whose channels and columns are in equal groups.
 #[derive(Clone, Copy)]
 struct Windows {
-    dims: UnfoldDims,
+    dims: WindowDims,
     groups: usize,
     group_channels: usize,
     group_cols: usize,
@@ -103,7 +103,7 @@ pub(in crate::gpu) fn run(
 pub(in crate::gpu) fn conv2d(
     gpu: &Gpu,
     buffer: &Buffer,
-    dims: UnfoldDims,
+    dims: WindowDims,
     w: &GpuWeight,
     (out, groups): (usize, usize),
     epilogue: &Epilogue<'_, Buffer>,

@@ -23,7 +23,6 @@ mod linear_sum;
 mod rms_norm;
 pub(super) mod rotary;
 pub(super) mod top_k;
-pub(super) mod unfold;
 pub(super) mod write_kv;
 
 use super::recorder::{Dispatch, folded};
@@ -63,7 +62,6 @@ fn all() -> Vec<&'static Kernel> {
         &glu::KERNEL,
         &rotary::KERNEL,
         &top_k::KERNEL,
-        &unfold::KERNEL,
         &write_kv::KERNEL,
     ];
     all.extend(&l2_normalize::KERNELS);
