@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use plume_core::backend::{Activation, Backend};
 use plume_core::checkpoint::layouts::{Family, Language};
 use plume_core::checkpoint::{
-    Asked, Checkpoint, Layout, Role, asked, flamingo_mini_config, idefics_config,
+    Asked, Assembly, Checkpoint, Layout, Role, Source, Weights, asked, flamingo_mini_config,
+    idefics_config,
 };
 use plume_core::config::flamingo::{
     FlamingoConfig, Gate, ResamplerConfig, ResamplerKind, VisionFeatures, XattnConfig, XattnKind,
@@ -468,4 +469,47 @@ fn otters_names_are_openflamingos_renamed() {
         let (ours, theirs) = (Layout::Otter(language), Layout::OpenFlamingo(language));
         assert_eq!(of(ours, part), of(theirs, part), "{part}");
     }
+}
+
+/// flamingo-mini is published without its image tower, which is CLIP's.
+#[test]
+fn a_flamingo_and_its_image_tower_are_put_together() {
+    let path = root().join("tests/golden/flamingo/mini/model.safetensors");
+    let parts = |tower: bool| {
+        let weights = Weights::open(Box::new(std::fs::read(&path).unwrap())).unwrap();
+        weights.renamed(|name| match name.strip_prefix("vision_encoder.") {
+            Some(name) => tower.then(|| name.to_owned()),
+            None => (!tower).then(|| name.to_owned()),
+        })
+    };
+    let config = mini();
+    let tower = || parts(true).under(Layout::Transformers);
+    let rest = || parts(false).under(Layout::FlamingoMini);
+    let whole = Weights::open(Box::new(std::fs::read(&path).unwrap())).unwrap();
+    let whole = whole.under(Layout::FlamingoMini);
+    let both = Assembly::with_tower((tower(), config.vision.clone()), rest(), &config).unwrap();
+    let all = asked(|device, source| Flamingo::load(device, &config, source)).unwrap();
+    assert!(all.iter().any(|asked| asked.name.starts_with("vision.")));
+    for asked in &all {
+        let (a, b) = (
+            both.read(&asked.name, &asked.shape),
+            whole.read(&asked.name, &asked.shape),
+        );
+        assert_eq!(
+            a.unwrap().into_f32(),
+            b.unwrap().into_f32(),
+            "{}",
+            asked.name
+        );
+    }
+    let mut other = config.vision.clone();
+    if let VisionConfig::Vit(vit) = &mut other {
+        vit.image_size = 24;
+    }
+    let wrong = Assembly::with_tower((tower(), other), rest(), &config);
+    let wrong = wrong.err().unwrap().to_string();
+    assert!(
+        wrong.contains("expected 16") && wrong.contains("found 24"),
+        "{wrong}"
+    );
 }

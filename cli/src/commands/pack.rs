@@ -7,8 +7,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use plume_core::checkpoint::{
     Asked, Assembly, Checkpoint, Packed, Precision, Source, asked, lm_config, lm_layout, pack,
 };
+use plume_core::config::VisionConfig;
 use plume_core::models::clip::Clip;
-use plume_core::tasks::writer::WriterConfig;
+use plume_core::tasks::writer::{WriterConfig, WriterModel};
 use plume_core::tokens::TextTokenizer;
 
 use super::print;
@@ -38,11 +39,11 @@ pub struct Pack {
     /// of several), PyTorch's .bin and .pt, GGUF.
     #[arg(long, value_name = "DIR_OR_FILE")]
     from: PathBuf,
-    /// For an OpenFlamingo, whose checkpoint --from is: the CLIP that it sees
-    /// with.
-    #[arg(long, value_name = "DIR_OR_FILE", requires = "lm")]
+    /// For a Flamingo that was published without it: the CLIP that it sees with.
+    #[arg(long, value_name = "DIR_OR_FILE")]
     vision: Option<PathBuf>,
-    /// As --vision: the language model that it writes with.
+    /// For an OpenFlamingo, whose checkpoint --from is: the language model that
+    /// it writes with.
     #[arg(long, value_name = "DIR_OR_FILE", requires = "vision")]
     lm: Option<PathBuf>,
     /// The file to write.
@@ -164,6 +165,19 @@ impl Pack {
         let (mut packed, asked, checkpoint) = if files.writes()? {
             let WriterFiles { config, checkpoint } = WriterFiles::of(&files)?;
             let asked = config.asked()?;
+            if let (Some(vision), WriterModel::Flamingo(sizes, _)) = (&self.vision, &config.model) {
+                let source = Assembly::with_tower(tower(vision)?, checkpoint, sizes)?;
+                whole(&source.missing(names(&asked)))?;
+                let mut packed = config.to_packed();
+                packed.name = files.name();
+                let source = Box::new(source);
+                return Ok(Parcel {
+                    packed,
+                    asked,
+                    source,
+                });
+            }
+            sees(&checkpoint, &asked)?;
             whole(&checkpoint.compare(names(&asked)).0)?;
             (config.to_packed(), asked, checkpoint)
         } else {
@@ -181,9 +195,7 @@ impl Pack {
 
     /// An OpenFlamingo from the files of three publishers.
     fn assembled(&self, vision: &Path, lm: &Path) -> Result<Parcel> {
-        let vision = ModelFiles::find(vision)?;
-        let tower = vision.config()?.vision;
-        let tower = tower.context("--vision holds no image tower")?;
+        let preprocess = ModelFiles::find(vision)?.preprocess()?;
         let lm = self.with_tokenizer(ModelFiles::find(lm)?);
         let json = lm.companions()?.config;
         let json = json.context("the language model has no config.json beside it")?;
@@ -194,12 +206,12 @@ impl Pack {
         let vocabulary = TextTokenizer::from_json(tokenizer.as_bytes())?;
         let token = |name: &str| vocabulary.id(name).context("a token was not added");
         let (source, config) = Assembly::open_flamingo(
-            (vision.checkpoint()?, tower),
+            tower(vision)?,
             (language, sizes),
             open_weights(&self.from)?,
             [token(IMAGE)?, token(END_OF_CHUNK)?],
         )?;
-        let config = WriterConfig::open_flamingo(config, vision.preprocess()?, tokenizer);
+        let config = WriterConfig::open_flamingo(config, preprocess, tokenizer);
         let asked = config.asked()?;
         whole(&source.missing(names(&asked)))?;
         let mut packed = config.to_packed();
@@ -218,6 +230,25 @@ impl Pack {
             None => files,
         }
     }
+}
+
+/// A CLIP's image tower.
+fn tower(from: &Path) -> Result<(Checkpoint, VisionConfig)> {
+    let files = ModelFiles::find(from)?;
+    let tower = files.config()?.vision;
+    let tower = tower.context("--vision holds no image tower")?;
+    Ok((files.checkpoint()?, tower))
+}
+
+/// Says how to pack a Flamingo whose file lacks the whole image tower.
+fn sees(checkpoint: &Checkpoint, asked: &[Asked]) -> Result<()> {
+    let mut tower = names(asked)
+        .filter(|name| name.starts_with("vision."))
+        .peekable();
+    if tower.peek().is_some() && !tower.any(|name| checkpoint.has(name)) {
+        bail!("the file has no image tower: name the CLIP that the model sees with by --vision");
+    }
+    Ok(())
 }
 
 /// What a CLIP is packed with, the tensors it asks for, and where they are.

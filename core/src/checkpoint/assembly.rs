@@ -1,5 +1,5 @@
-//! A Flamingo from what several publishers have: an image tower, a language
-//! model, and a checkpoint that joins them.
+//! A Flamingo from what several publishers have: an image tower and a
+//! checkpoint that joins it to a language model, which may be a third's.
 
 use super::layouts::{Language, open_flamingo_config};
 use super::{Checkpoint, Layout, Source, Weights};
@@ -12,7 +12,8 @@ use crate::{Error, Result};
 /// Several checkpoints that are one model.
 pub struct Assembly {
     vision: Checkpoint,
-    lm: Checkpoint,
+    /// Absent where the joining checkpoint holds it.
+    lm: Option<Checkpoint>,
     /// Resampler, layers between, and the tables of tokens if it has them.
     joint: Checkpoint,
 }
@@ -38,16 +39,43 @@ impl Assembly {
         let shape = |name: &str| joint.file().shape(name).map(<[usize]>::to_vec);
         let config = open_flamingo_config(language, &shape, tower, sizes, tokens)?;
         let joint = joint.under(Layout::OpenFlamingo(language));
+        let lm = Some(lm);
         Ok((Self { vision, lm, joint }, config))
+    }
+
+    /// A Flamingo that was published without its image tower, as flamingo-mini
+    /// is, and that tower.
+    ///
+    /// # Errors
+    /// Where the tower is not of the sizes that the Flamingo sees with.
+    pub fn with_tower(
+        (vision, tower): (Checkpoint, VisionConfig),
+        joint: Checkpoint,
+        config: &FlamingoConfig,
+    ) -> Result<Self> {
+        if tower != config.vision {
+            let told = |tower: &VisionConfig| {
+                let (side, width) = (tower.image_size(), tower.width());
+                format!("{side} pixels a side, {width} wide")
+            };
+            return Err(Error::Checkpoint(format!(
+                "this is not the image tower that the model was trained with: expected {}, found \
+                 {}",
+                told(&config.vision),
+                told(&tower)
+            )));
+        }
+        let lm = None;
+        Ok(Self { vision, lm, joint })
     }
 
     /// Where a canonical tensor comes from.
     fn of(&self, name: &str) -> &Checkpoint {
-        match name.split_once('.') {
-            Some(("vision", _)) => &self.vision,
+        match (name.split_once('.'), &self.lm) {
+            (Some(("vision", _)), _) => &self.vision,
             // The tables grew by the tokens that were added.
-            Some(("lm", "token_embedding" | "head")) if self.joint.has(name) => &self.joint,
-            Some(("lm", _)) => &self.lm,
+            (Some(("lm", "token_embedding" | "head")), _) if self.joint.has(name) => &self.joint,
+            (Some(("lm", _)), Some(lm)) => lm,
             _ => &self.joint,
         }
     }

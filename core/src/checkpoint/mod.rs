@@ -344,7 +344,7 @@ impl Checkpoint {
     }
 
     /// Whether the file has what this canonical tensor is made of.
-    pub(crate) fn has(&self, name: &str) -> bool {
+    pub fn has(&self, name: &str) -> bool {
         let sources = self.layout.recipe(name).sources();
         sources.iter().all(|name| self.file.shape(name).is_some())
     }
