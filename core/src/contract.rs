@@ -6,11 +6,13 @@ use half::f16;
 
 use crate::backend::{Activation, AttentionDims, Backend, Mask, WeightData};
 use crate::quant::Quantization;
-use crate::tensor::{After, Tensor, Weight, Window, attention};
+use crate::tensor::{After, Tensor, Weight, attention};
 use crate::{Error, Result};
 
 mod forced;
 mod language;
+mod pictures;
+mod rows;
 
 pub use forced::{attentions, large_weights, products};
 
@@ -280,122 +282,6 @@ impl<B: Backend> Suite<'_, B> {
         Ok(())
     }
 
-    async fn norms(&mut self) -> Result<()> {
-        for (i, &cols) in self.sizes.iter().enumerate() {
-            let rows = self.sizes[(i + 2) % self.sizes.len()];
-            let (weight, w64) = self.tensor(&[cols], 2)?;
-            let (bias, b64) = self.tensor(&[cols], 3)?;
-            // Far from zero, where a one-pass variance would lose everything;
-            // and the same number everywhere, where variance is 0.
-            for (kind, offset, spread) in [
-                ("plain", 0.0, 1.0),
-                ("offset", 100.0, 1.0),
-                ("equal", 3.0, 0.0),
-            ] {
-                let data: Vec<f32> = numbers(rows * cols, 1)
-                    .iter()
-                    .map(|x| x * spread + offset)
-                    .collect();
-                let x = Tensor::upload(self.backend, &data, &[rows, cols])?;
-                let want = wide(&data)
-                    .chunks(cols)
-                    .flat_map(|row| {
-                        let n = cols as f64;
-                        let mean = row.iter().sum::<f64>() / n;
-                        let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
-                        let scale = (variance + f64::from(1e-5f32)).sqrt().recip();
-                        let all = row.iter().zip(&w64).zip(&b64);
-                        all.map(|((x, w), b)| (x - mean) * scale * w + b)
-                            .collect::<Vec<_>>()
-                    })
-                    .collect::<Vec<_>>();
-                // The mean of numbers near 100 is known to 1e-5 in f32.
-                let tolerance = if kind == "offset" { 1e-4 } else { 2e-6 };
-                let got = x.layer_norm(&weight, &bias, 1e-5)?;
-                self.check(
-                    format!("layer_norm {rows}×{cols} {kind}"),
-                    &got,
-                    &want,
-                    tolerance,
-                )
-                .await?;
-            }
-            let mut data = numbers(rows * cols, 5);
-            data[..cols].fill(0.0);
-            let x = Tensor::upload(self.backend, &data, &[rows, cols])?;
-            let want: Vec<f64> = wide(&data)
-                .chunks(cols)
-                .flat_map(|row| {
-                    let length = row.iter().map(|x| x * x).sum::<f64>().sqrt();
-                    let scale = if length > 0.0 { length.recip() } else { 0.0 };
-                    row.iter().map(|x| x * scale).collect::<Vec<_>>()
-                })
-                .collect();
-            let got = x.l2_normalize()?;
-            self.check(format!("l2_normalize {rows}×{cols}"), &got, &want, 1e-6)
-                .await?;
-        }
-        Ok(())
-    }
-
-    async fn pointwise(&mut self) -> Result<()> {
-        for activation in [
-            Activation::Gelu,
-            Activation::GeluTanh,
-            Activation::QuickGelu,
-            Activation::Relu,
-            Activation::Silu,
-            Activation::SquaredRelu,
-        ] {
-            // −200 to 200, dense near 0: extremes must not overflow.
-            let data: Vec<f32> = (-2000..=2000i32)
-                .map(|i| (i as f32 / 2000.0).powi(3) * 200.0)
-                .collect();
-            let x = Tensor::upload(self.backend, &data, &[data.len()])?;
-            let want: Vec<f64> = data
-                .iter()
-                .map(|&x| activated(f64::from(x), Some(activation)))
-                .collect();
-            let got = x.activate(activation)?;
-            self.check(format!("activate {activation:?}"), &got, &want, 1e-6)
-                .await?;
-        }
-        for &rows in self.sizes {
-            let (n, cols) = (2, 5);
-            let (x, x64) = self.tensor(&[n, rows, 1, cols], 1)?;
-            let (residual, r64) = self.tensor(&[n, rows, 1, cols], 2)?;
-            // −200 to 200: extremes must not overflow.
-            let data: Vec<f32> = numbers(n * cols, 3)
-                .iter()
-                .map(|x| x.powi(3) * 200.0)
-                .collect();
-            let gate = Tensor::upload(self.backend, &data, &[n, cols])?;
-            let want: Vec<f64> = x64
-                .iter()
-                .enumerate()
-                .map(|(i, x)| {
-                    let gate = f64::from(data[i / (rows * cols) * cols + i % cols]);
-                    r64[i] + 0.7 / (1.0 + (-gate).exp()) * x
-                })
-                .collect();
-            let got = x.excite(&gate, &residual, 0.7)?;
-            self.check(format!("excite 2×{rows}×5"), &got, &want, 1e-6)
-                .await?;
-        }
-        for &n in self.sizes {
-            let (x, x64) = self.tensor(&[3, n, 5], 1)?;
-            let (y, y64) = self.tensor(&[n, 5], 2)?;
-            let want: Vec<f64> = x64
-                .iter()
-                .enumerate()
-                .map(|(i, x)| x + y64[i % (n * 5)])
-                .collect();
-            self.check(format!("add 3×{n}×5"), &x.add(&y)?, &want, 1e-7)
-                .await?;
-        }
-        Ok(())
-    }
-
     async fn attention(&mut self) -> Result<()> {
         // Heads of 80 are those of ViT-H/14.
         let heads = [(1, 64), (2, 16), (3, 20), (4, 8), (1, 130), (2, 80)];
@@ -478,79 +364,6 @@ impl<B: Backend> Suite<'_, B> {
         }
         let name = format!("attention {heads}×{head_dim}, {queries} of {keys}, {mask:?}");
         self.check(name, &got, &want, 3e-5).await
-    }
-
-    async fn conv2d(&mut self) -> Result<()> {
-        let cases = [
-            // Patches, a convolution, a convolution with stride, an odd picture.
-            (2, 32, 32, 3, 8, 8, 0),
-            (2, 28, 28, 3, 14, 14, 0),
-            (2, 9, 9, 5, 3, 1, 1),
-            (1, 16, 16, 4, 3, 2, 1),
-            (3, 7, 11, 2, 3, 2, 1),
-            (1, 4, 4, 1, 4, 4, 0),
-        ];
-        for (n, height, width, channels, kernel, stride, padding) in cases {
-            let (x, x64) = self.tensor(&[n, height, width, channels], 1)?;
-            let out = 9;
-            let (weight, w64) = self.weight(out, kernel * kernel * channels, false)?;
-            let (bias, b64) = self.tensor(&[out], 3)?;
-            let after = After {
-                bias: Some(&bias),
-                activation: Some(Activation::Relu),
-                ..After::default()
-            };
-            let got = x.conv2d(&weight, Window::new(kernel, stride, padding), &after)?;
-            let (oh, ow) = (got.shape()[1], got.shape()[2]);
-            let mut want = Vec::with_capacity(n * oh * ow * out);
-            for (b, oy, ox) in (0..n * oh * ow).map(|i| (i / (oh * ow), i / ow % oh, i % ow)) {
-                let pixel = |i: usize| {
-                    let (c, kx, ky) = (i % channels, i / channels % kernel, i / channels / kernel);
-                    let (y, x) = (oy * stride + ky, ox * stride + kx);
-                    let inside = (padding..height + padding).contains(&y)
-                        && (padding..width + padding).contains(&x);
-                    let at = || ((b * height + y - padding) * width + x - padding) * channels + c;
-                    if inside { x64[at()] } else { 0.0 }
-                };
-                let filters = w64.chunks(kernel * kernel * channels).zip(&b64);
-                want.extend(filters.map(|(w, b)| {
-                    let dot: f64 = w.iter().enumerate().map(|(i, w)| pixel(i) * w).sum();
-                    (dot + b).max(0.0)
-                }));
-            }
-            let name = format!(
-                "conv2d {n}×{height}×{width}×{channels} by {kernel} step {stride} pad {padding}"
-            );
-            self.check(name, &got, &want, 2e-6).await?;
-        }
-        Ok(())
-    }
-
-    async fn avg_pool(&mut self) -> Result<()> {
-        for (n, height, width, channels, kernel) in [
-            (2, 8, 8, 5, 2),
-            (1, 7, 9, 3, 2),
-            (3, 9, 9, 1, 3),
-            (2, 4, 4, 65, 4),
-            (1, 5, 5, 2, 1),
-        ] {
-            let (x, x64) = self.tensor(&[n, height, width, channels], 1)?;
-            let got = x.avg_pool(kernel)?;
-            let (oh, ow) = (height / kernel, width / kernel);
-            let mut want = vec![0.0; n * oh * ow * channels];
-            for (i, want) in want.iter_mut().enumerate() {
-                let (c, ox, oy) = (i % channels, i / channels % ow, i / channels / ow % oh);
-                let b = i / (channels * ow * oh);
-                for (ky, kx) in (0..kernel * kernel).map(|k| (k / kernel, k % kernel)) {
-                    let (y, x) = (oy * kernel + ky, ox * kernel + kx);
-                    *want += x64[((b * height + y) * width + x) * channels + c];
-                }
-                *want /= (kernel * kernel) as f64;
-            }
-            let name = format!("avg_pool {n}×{height}×{width}×{channels} by {kernel}");
-            self.check(name, &got, &want, 1e-6).await?;
-        }
-        Ok(())
     }
 
     async fn moves(&mut self) -> Result<()> {

@@ -2,6 +2,7 @@
 //! checkpoint that is made as it is read.
 
 use std::io::{self, Write};
+use std::sync::Mutex;
 
 use peak_alloc::PeakAlloc;
 use plume_core::checkpoint::Scope;
@@ -41,13 +42,11 @@ impl Write for Count {
     }
 }
 
-/// A language model like MPT-1B, of a quarter of its width: its table is the
-/// largest tensor.
-#[test]
-fn one_tensor_is_in_memory_at_a_time() {
-    let (width, layers) = (512, 24);
+/// Packs a language model like MPT of this width and depth, stored in f32: its
+/// table is the largest tensor.
+fn packed(width: usize, layers: usize, heads: usize, precisions: &[Precision]) {
     let json = serde_json::json!({
-        "model_type": "mpt", "d_model": width, "n_heads": 8, "n_layers": layers,
+        "model_type": "mpt", "d_model": width, "n_heads": heads, "n_layers": layers,
         "max_seq_len": 2048, "vocab_size": 50_280, "no_bias": true,
     });
     let json = json.to_string();
@@ -69,7 +68,7 @@ fn one_tensor_is_in_memory_at_a_time() {
         config: config.to_json(),
         ..Packed::default()
     };
-    for precision in [Precision::F32, Precision::Q8_0] {
+    for &precision in precisions {
         MEMORY.reset_peak_usage();
         let before = MEMORY.current_usage();
         let written = pack(Count(0), &packed, &all, &source, precision, |_| {}).unwrap();
@@ -85,4 +84,25 @@ fn one_tensor_is_in_memory_at_a_time() {
         // The tensor, its bytes as they are written, a piece being read.
         assert!(taken as u64 <= 2 * largest + (64 << 20), "{taken}");
     }
+}
+
+/// Both measure the same allocator.
+static TURN: Mutex<()> = Mutex::new(());
+
+#[test]
+fn one_tensor_is_in_memory_at_a_time() {
+    let _turn = TURN.lock();
+    packed(512, 24, 8, &[Precision::F32, Precision::Q8_0]);
+}
+
+/// The language model of OpenFlamingo-9B, 27 GB of it: takes minutes, and so
+/// only where `PLUME_FULL` asks for it.
+#[test]
+fn twenty_gigabytes_are_packed_in_less_than_four() {
+    if std::env::var_os("PLUME_FULL").is_none() {
+        println!("skipped: PLUME_FULL does not ask for it");
+        return;
+    }
+    let _turn = TURN.lock();
+    packed(4096, 32, 32, &[Precision::Q4_0]);
 }

@@ -4,16 +4,22 @@
 //! Reading never allocates more than a small multiple of the file's own size,
 //! whatever lengths the file claims.
 
+mod value;
+mod writer;
+
 use std::collections::BTreeMap;
-use std::io::Write;
 
 use half::{bf16, f16};
 
 use super::file::{Stored, TensorFile, cut_short, numbers_at};
 use super::safetensors::Bytes;
 use crate::backend::WeightData;
-use crate::quant::{BLOCK, Quantization};
+use crate::quant::Quantization;
 use crate::{Error, Result};
+
+use value::{ARRAY, BOOL, F32, F64, I8, I16, I32, I64, TEXT, U8, U16, U32, U64, width};
+pub use value::{Array, Value};
+pub use writer::{Plan, Writer};
 
 /// What a file begins with.
 pub const MAGIC: [u8; 4] = *b"GGUF";
@@ -23,146 +29,6 @@ const DEFAULT_ALIGNMENT: u64 = 32;
 const MAX_AXES: u32 = 4;
 /// How far ahead of what is needed the header is read.
 const AHEAD: usize = 1 << 16;
-
-/// A value of the metadata.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    /// Of 8 to 64 bits in a file; written with 32 where they suffice.
-    Unsigned(u64),
-    /// As [`Value::Unsigned`], with a sign.
-    Signed(i64),
-    /// 32-bit float.
-    F32(f32),
-    /// 64-bit float.
-    F64(f64),
-    /// Yes or no.
-    Bool(bool),
-    /// UTF-8.
-    Text(String),
-    /// Values of one kind.
-    Array(Array),
-}
-
-/// Values of one kind, as they are in the file: an array of a million flags
-/// takes a million bytes.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Array {
-    kind: u32,
-    len: usize,
-    raw: Vec<u8>,
-}
-
-// The kinds of the specification, `gguf_metadata_value_type`.
-const U8: u32 = 0;
-const I8: u32 = 1;
-const U16: u32 = 2;
-const I16: u32 = 3;
-const U32: u32 = 4;
-const I32: u32 = 5;
-const F32: u32 = 6;
-const BOOL: u32 = 7;
-const TEXT: u32 = 8;
-const ARRAY: u32 = 9;
-const U64: u32 = 10;
-const I64: u32 = 11;
-const F64: u32 = 12;
-
-/// Bytes of a value of a kind, where all have the same number.
-fn width(kind: u32) -> Option<usize> {
-    match kind {
-        U8 | I8 | BOOL => Some(1),
-        U16 | I16 => Some(2),
-        U32 | I32 | F32 => Some(4),
-        U64 | I64 | F64 => Some(8),
-        _ => None,
-    }
-}
-
-impl Value {
-    fn kind(&self) -> u32 {
-        match self {
-            Self::Unsigned(x) if u32::try_from(*x).is_ok() => U32,
-            Self::Unsigned(_) => U64,
-            Self::Signed(x) if i32::try_from(*x).is_ok() => I32,
-            Self::Signed(_) => I64,
-            Self::F32(_) => F32,
-            Self::F64(_) => F64,
-            Self::Bool(_) => BOOL,
-            Self::Text(_) => TEXT,
-            Self::Array(_) => ARRAY,
-        }
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Unsigned(x) => match u32::try_from(*x) {
-                Ok(x) => out.extend(x.to_le_bytes()),
-                Err(_) => out.extend(x.to_le_bytes()),
-            },
-            Self::Signed(x) => match i32::try_from(*x) {
-                Ok(x) => out.extend(x.to_le_bytes()),
-                Err(_) => out.extend(x.to_le_bytes()),
-            },
-            Self::F32(x) => out.extend(x.to_le_bytes()),
-            Self::F64(x) => out.extend(x.to_le_bytes()),
-            Self::Bool(x) => out.push(u8::from(*x)),
-            Self::Text(text) => write_text(text, out),
-            Self::Array(array) => {
-                out.extend(array.kind.to_le_bytes());
-                out.extend((array.len as u64).to_le_bytes());
-                out.extend(&array.raw);
-            }
-        }
-    }
-
-    /// The text, if it is one.
-    pub fn as_text(&self) -> Option<&str> {
-        match self {
-            Self::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-}
-
-fn write_text(text: &str, out: &mut Vec<u8>) {
-    out.extend((text.len() as u64).to_le_bytes());
-    out.extend(text.as_bytes());
-}
-
-impl Array {
-    /// Packs values; `None` where they are not all of one kind, or arrays.
-    pub fn of(values: &[Value]) -> Option<Self> {
-        let kind = values.first().map_or(U32, Value::kind);
-        if kind == ARRAY || values.iter().any(|value| value.kind() != kind) {
-            return None;
-        }
-        let mut raw = Vec::new();
-        values.iter().for_each(|value| value.write(&mut raw));
-        Some(Self {
-            kind,
-            len: values.len(),
-            raw,
-        })
-    }
-
-    /// Unpacks them.
-    pub fn values(&self) -> Vec<Value> {
-        let mut header = Header::new(&self.raw);
-        (0..self.len)
-            .map_while(|_| header.value(self.kind).ok())
-            .collect()
-    }
-
-    /// Number of values.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-}
 
 /// How the numbers of a tensor are stored, of those that Plume reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -490,141 +356,5 @@ impl TensorFile for Gguf {
                 )));
             }
         })
-    }
-}
-
-/// What a tensor will be stored as.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
-    /// Its name; at most 63 bytes, GGML's own bound.
-    pub name: String,
-    /// The shape, outermost first.
-    pub shape: Vec<usize>,
-    /// The numbers.
-    pub dtype: Dtype,
-}
-
-/// Writes a file, one tensor at a time.
-pub struct Writer<W: Write> {
-    out: W,
-    planned: std::vec::IntoIter<Plan>,
-}
-
-fn failed(error: &std::io::Error) -> Error {
-    Error::Read(format!("writing failed: {error}"))
-}
-
-impl<W: Write> Writer<W> {
-    /// Writes the header. `general.alignment` is added to the metadata.
-    ///
-    /// # Errors
-    /// Where a tensor cannot be stored as planned, or writing fails.
-    pub fn new(mut out: W, metadata: &[(String, Value)], planned: Vec<Plan>) -> Result<Self> {
-        let mut header = Vec::new();
-        header.extend(MAGIC);
-        header.extend(VERSION.to_le_bytes());
-        header.extend((planned.len() as u64).to_le_bytes());
-        header.extend((metadata.len() as u64 + 1).to_le_bytes());
-        let alignment = (
-            "general.alignment".to_owned(),
-            Value::Unsigned(DEFAULT_ALIGNMENT),
-        );
-        for (key, value) in metadata.iter().chain([&alignment]) {
-            write_text(key, &mut header);
-            header.extend(value.kind().to_le_bytes());
-            value.write(&mut header);
-        }
-        let mut offset = 0u64;
-        for Plan { name, shape, dtype } in &planned {
-            let bytes = dtype.bytes(shape).filter(|_| {
-                name.len() < 64 && !shape.is_empty() && shape.len() <= MAX_AXES as usize
-            });
-            let bytes = bytes.ok_or_else(|| {
-                Error::Checkpoint(format!(
-                    "tensor `{name}` of shape {shape:?} cannot be stored as {dtype} in GGUF"
-                ))
-            })?;
-            write_text(name, &mut header);
-            header.extend((shape.len() as u32).to_le_bytes());
-            for &axis in shape.iter().rev() {
-                header.extend((axis as u64).to_le_bytes());
-            }
-            header.extend(dtype.id().to_le_bytes());
-            header.extend(offset.to_le_bytes());
-            offset += bytes.next_multiple_of(DEFAULT_ALIGNMENT);
-        }
-        header.resize(header.len().next_multiple_of(DEFAULT_ALIGNMENT as usize), 0);
-        out.write_all(&header).map_err(|error| failed(&error))?;
-        Ok(Self {
-            out,
-            planned: planned.into_iter(),
-        })
-    }
-
-    /// Writes the next tensor of the plan, converted to what is planned.
-    ///
-    /// # Errors
-    /// Where the numbers do not fill the planned shape, one is not finite, or
-    /// writing fails.
-    pub fn write(&mut self, data: WeightData) -> Result<()> {
-        let plan = self.planned.next();
-        let Plan { name, shape, dtype } =
-            plan.ok_or_else(|| Error::Checkpoint("more tensors than planned".into()))?;
-        if data.len() != shape.iter().product::<usize>() {
-            return Err(Error::TensorShape {
-                name,
-                expected: shape,
-                found: vec![data.len()],
-            });
-        }
-        let mut bytes = encode(data, dtype).map_err(|why| {
-            Error::Checkpoint(format!(
-                "tensor `{name}` cannot be stored as {dtype}: {why}"
-            ))
-        })?;
-        bytes.resize(bytes.len().next_multiple_of(DEFAULT_ALIGNMENT as usize), 0);
-        self.out.write_all(&bytes).map_err(|error| failed(&error))
-    }
-
-    /// Ends the file and gives the writer back.
-    ///
-    /// # Errors
-    /// Where a planned tensor was not written, or writing fails.
-    pub fn finish(mut self) -> Result<W> {
-        if let Some(plan) = self.planned.next() {
-            return Err(Error::MissingTensor { name: plan.name });
-        }
-        self.out.flush().map_err(|error| failed(&error))?;
-        Ok(self.out)
-    }
-}
-
-/// Numbers → bytes of a type. What is of that type already stays to the bit.
-fn encode(data: WeightData, dtype: Dtype) -> Result<Vec<u8>, &'static str> {
-    match (data, dtype) {
-        (WeightData::Quantized(kind, bytes), Dtype::Quantized(to)) if kind == to => Ok(bytes),
-        (WeightData::F16(data), Dtype::F16) => {
-            Ok(data.iter().flat_map(|x| x.to_le_bytes()).collect())
-        }
-        (data, dtype) => {
-            let data = data.into_f32();
-            if data.iter().any(|x| !x.is_finite()) {
-                return Err("it has a number that is infinite or none");
-            }
-            match dtype {
-                Dtype::F32 => Ok(data.iter().flat_map(|x| x.to_le_bytes()).collect()),
-                Dtype::F16 if data.iter().any(|x| f16::from_f32(*x).is_infinite()) => {
-                    Err("it has a number beyond 65504; take f32")
-                }
-                Dtype::F16 => {
-                    let halves = data.iter().map(|&x| f16::from_f32(x));
-                    Ok(halves.flat_map(f16::to_le_bytes).collect())
-                }
-                Dtype::Quantized(kind) if data.len().is_multiple_of(BLOCK) => {
-                    Ok(kind.quantize(&data))
-                }
-                _ => Err("there is no way to write it"),
-            }
-        }
     }
 }

@@ -1,6 +1,10 @@
 //! A weight on the CPU. Quantised weights stay so: candle multiplies blocks
 //! with blocks and quantises the activations to 8 bits on the way, as GGML
 //! does.
+//!
+//! Rows whose lengths are large powers of two fall on the same few lines of a
+//! processor's cache: 16 numbers between them made products of 50 rows twice as
+//! fast with AVX-512 and hardly slower without (`gemm`, one core, AMD EPYC).
 
 use std::borrow::Cow;
 
@@ -15,11 +19,40 @@ use crate::{Error, Result};
 pub enum Matrix {
     /// In f32, whatever the file holds; the only kind that can be trained.
     Dense(Tensor),
+    /// As [`Matrix::Dense`], `[rows, cols + SPACE]`.
+    Spaced {
+        /// All numbers, those between the rows included.
+        whole: Tensor,
+        /// Columns of the matrix.
+        cols: usize,
+    },
     /// In GGML's blocks.
     Quantized(QMatMul),
 }
 
+/// Numbers between the rows of a matrix.
+const SPACE: usize = 16;
+/// Shorter rows lie beside each other: there are few of them to a page.
+const SHORT: usize = 128;
+
 impl Matrix {
+    /// Keeps `[rows, cols]` numbers, for products alone.
+    ///
+    /// # Errors
+    /// Where there are more or fewer.
+    pub fn dense(data: Vec<f32>, rows: usize, cols: usize) -> Result<Self> {
+        if !cfg!(target_arch = "x86_64") || cols < SHORT || data.len() != rows * cols {
+            return Ok(Self::Dense(Tensor::from_vec(data, (rows, cols), &Device::Cpu)?));
+        }
+        let mut spaced = Vec::with_capacity(rows * (cols + SPACE));
+        for row in data.chunks_exact(cols) {
+            spaced.extend_from_slice(row);
+            spaced.extend([0.0; SPACE]);
+        }
+        let whole = Tensor::from_vec(spaced, (rows, cols + SPACE), &Device::Cpu)?;
+        Ok(Self::Spaced { whole, cols })
+    }
+
     /// Keeps whole blocks, row after row.
     ///
     /// # Errors
@@ -46,6 +79,7 @@ impl Matrix {
     pub(super) fn product(&self, x: &Tensor) -> Result<Tensor> {
         match self {
             Self::Dense(w) => Ok(x.matmul(&w.t()?)?),
+            Self::Spaced { whole, cols } => Ok(x.matmul(&whole.narrow(1, 0, *cols)?.t()?)?),
             Self::Quantized(w) => Ok(w.forward(&x.contiguous()?)?),
         }
     }
@@ -54,6 +88,7 @@ impl Matrix {
     pub(super) fn part(&self, start: usize, count: usize) -> Result<Self> {
         Ok(Self::Dense(match self {
             Self::Dense(w) => w.narrow(0, start, count)?,
+            Self::Spaced { whole, cols } => whole.narrow(0, start, count)?.narrow(1, 0, *cols)?,
             Self::Quantized(w) => {
                 let ids = Tensor::arange(start as u32, (start + count) as u32, &Device::Cpu)?;
                 w.embedding(&ids)?
@@ -65,6 +100,10 @@ impl Matrix {
     pub(super) fn rows(&self, ids: &Tensor) -> Result<Tensor> {
         match self {
             Self::Dense(w) => Ok(w.index_select(ids, 0)?),
+            Self::Spaced { whole, cols } => {
+                let rows = whole.index_select(ids, 0)?;
+                Ok(rows.narrow(1, 0, *cols)?.contiguous()?)
+            }
             Self::Quantized(w) => Ok(w.embedding(ids)?),
         }
     }

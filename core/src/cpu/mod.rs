@@ -232,6 +232,7 @@ impl Backend for Candle {
             (None, WeightData::Quantized(kind, bytes)) => {
                 Matrix::quantized(kind, bytes, rows, cols)
             }
+            (None, data) if self.hollow.is_none() => Matrix::dense(data.into_f32(), rows, cols),
             (_, data) => Ok(Matrix::Dense(self.keep(
                 name,
                 data.into_f32(),
