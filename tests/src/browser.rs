@@ -29,7 +29,10 @@ impl Drop for Browser {
         if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) {
             let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
             let session = self.driver.session_id();
-            let request = format!("DELETE /session/{session} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n");
+            // The driver passes over requests of HTTP/1.0.
+            let request = format!(
+                "DELETE /session/{session} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+            );
             let _ = stream.write_all(request.as_bytes());
             let _ = stream.read(&mut [0; 512]);
         }

@@ -42,7 +42,11 @@ impl Matrix {
     /// Where there are more or fewer.
     pub fn dense(data: Vec<f32>, rows: usize, cols: usize) -> Result<Self> {
         if !cfg!(target_arch = "x86_64") || cols < SHORT || data.len() != rows * cols {
-            return Ok(Self::Dense(Tensor::from_vec(data, (rows, cols), &Device::Cpu)?));
+            return Ok(Self::Dense(Tensor::from_vec(
+                data,
+                (rows, cols),
+                &Device::Cpu,
+            )?));
         }
         let mut spaced = Vec::with_capacity(rows * (cols + SPACE));
         for row in data.chunks_exact(cols) {
