@@ -546,6 +546,16 @@ fn a_model_of_convolutions_cells_and_a_text_tower_that_sees_both_ways() {
 /// training with a frozen one has it, and none by what is frozen.
 #[test]
 fn a_flamingo() {
+    flamingo(true);
+}
+
+/// The same by its image tower too.
+#[test]
+fn a_flamingo_with_its_image_tower() {
+    flamingo(false);
+}
+
+fn flamingo(frozen: bool) {
     let conv = |channels, stride| ConvConfig { channels, stride };
     let stem = StemConfig::Conv {
         convs: vec![conv(8, 2), conv(8, 2)],
@@ -591,16 +601,24 @@ fn a_flamingo() {
         end_of_chunk: 2,
     };
     let mut rng = SmallRng::seed_from_u64(4);
-    let (device, parameters) = Candle::training_some(|name| !name.starts_with("vision."));
+    let learned = move |name: &str| !frozen || !name.starts_with("vision.");
+    let (device, parameters) = Candle::training_some(learned);
     let flamingo = Flamingo::load(&device, &config, &Uneven).unwrap();
     let features = numbers(&[4, 4, 8], &mut rng);
     let features = Tensor::new(&device, features, &[4, 4, 8]);
+    let pixels = numbers(&[4, 8, 8, 3], &mut SmallRng::seed_from_u64(6));
+    let pixels = Tensor::new(&device, pixels, &[4, 8, 8, 3]);
     let ids = [1, 4, 3, 1, 7, 0, 5, 1, 1, 8];
     let seen: Vec<u32> = ids
         .chunks_exact(5)
         .flat_map(|ids| flamingo.image_numbers(ids))
         .collect();
     let run = || {
+        let features = if frozen {
+            features.clone()
+        } else {
+            flamingo.features(&pixels).unwrap()
+        };
         let visual = flamingo.resample(&features, 1).unwrap();
         let media = flamingo.media(&visual, 2).unwrap();
         let pass = Pass::whole(&device, 5, &[0, 0]).unwrap();
@@ -621,10 +639,14 @@ fn a_flamingo() {
     ] {
         assert!(all.iter().any(|(name, _)| name == part), "{part}");
     }
+    let tower = |(name, _): &(String, Var)| name.starts_with("vision.");
+    assert_eq!(all.iter().any(tower), !frozen);
     for (name, var) in &all {
-        assert!(!name.starts_with("vision."), "{name}");
         let loss = || dot(&wide(&run()), &weights);
         let gradient = store.get(var).unwrap_or_else(|| panic!("{name}: none"));
-        agree(name, var, gradient, (0.01, 0.05), &mut rng, loss);
+        // Through the whole tower the loss bends sooner, and rounding shows in
+        // what it hardly depends on.
+        let how = if frozen { (0.01, 0.05) } else { (0.005, 0.5) };
+        agree(name, var, gradient, how, &mut rng, loss);
     }
 }

@@ -185,18 +185,44 @@ pub(super) fn photograph(
     preprocess: &Preprocess,
     sampler: &mut Sampler,
 ) -> anyhow::Result<Vec<f32>> {
-    let rng = sampler.rng();
-    let size: u32 = rng.random_range(72..=136);
-    let side = (size as f32 * rng.random_range(0.9..=1.0)) as usize;
-    let (x, y) = (
-        rng.random_range(0..=size as usize - side),
-        rng.random_range(0..=size as usize - side),
-    );
-    let whole = render(scene, size);
-    let rows = whole.chunks_exact(size as usize * 3).skip(y).take(side);
-    let crop: Vec<u8> = rows
-        .flat_map(|row| &row[x * 3..(x + side) * 3])
-        .copied()
-        .collect();
-    Ok(preprocess.apply(&Rgb8::new(side as u32, side as u32, crop)?))
+    Crop::draw(sampler).of(scene, preprocess)
+}
+
+/// What of a drawing is seen, in pixels.
+#[derive(Clone, Copy)]
+pub(super) struct Crop {
+    /// Side of the whole drawing.
+    size: u32,
+    side: usize,
+    corner: (usize, usize),
+}
+
+impl Crop {
+    /// Any.
+    pub(super) fn draw(sampler: &mut Sampler) -> Self {
+        let rng = sampler.rng();
+        let size: u32 = rng.random_range(72..=136);
+        let side = (size as f32 * rng.random_range(0.9..=1.0)) as usize;
+        let corner = (
+            rng.random_range(0..=size as usize - side),
+            rng.random_range(0..=size as usize - side),
+        );
+        Self { size, side, corner }
+    }
+
+    /// `[size, size, 3]`, prepared.
+    ///
+    /// # Errors
+    /// Where the drawing is no picture.
+    pub(super) fn of(self, scene: &Scene, preprocess: &Preprocess) -> anyhow::Result<Vec<f32>> {
+        let Self { size, side, corner } = self;
+        let whole = render(scene, size);
+        let rows = whole.chunks_exact(size as usize * 3).skip(corner.1);
+        let crop: Vec<u8> = rows
+            .take(side)
+            .flat_map(|row| &row[corner.0 * 3..(corner.0 + side) * 3])
+            .copied()
+            .collect();
+        Ok(preprocess.apply(&Rgb8::new(side as u32, side as u32, crop)?))
+    }
 }

@@ -58,6 +58,28 @@ pub struct Document {
     pub pictures: Vec<usize>,
     /// Words that are laid over tokens: the token's place, and the word's.
     pub laid: Vec<(usize, u32)>,
+    /// Words see the next picture, instead of the last (App. A.3.2).
+    pub next: bool,
+}
+
+impl Document {
+    /// For each of the tokens, and of as many more as fill it up to `longest`,
+    /// the number of the picture that it sees, from 1: that of the last mark up
+    /// to and with itself, or of the next from itself on; 0 where there is none.
+    pub fn seen(&self, image: u32, longest: usize) -> Vec<u32> {
+        let (mut before, all) = (0, self.pictures.len() as u32);
+        let number = |at: usize| {
+            let mark = u32::from(self.ids.get(at) == Some(&image));
+            let seen = match self.next {
+                false => before + mark,
+                true if before < all => before + 1,
+                true => 0,
+            };
+            before += mark;
+            seen
+        };
+        (0..longest).map(number).collect()
+    }
 }
 
 /// How much the parts of a document count.
@@ -80,8 +102,7 @@ impl Writer<'_> {
             ids: vec![self.words.start],
             weights: vec![0.0],
             tags: vec![None],
-            pictures: Vec::new(),
-            laid: Vec::new(),
+            ..Document::default()
         }
     }
 
@@ -386,5 +407,23 @@ impl Tally {
             format!("{form:?}.{what} {share:.0} ({all})")
         });
         parts.collect::<Vec<_>>().join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Document;
+
+    /// `<s> a <image> b <image> c`, filled up by one.
+    #[test]
+    fn words_see_the_last_picture_or_the_next() {
+        let mut document = Document {
+            ids: vec![1, 7, 2, 8, 2, 9],
+            pictures: vec![0, 1],
+            ..Document::default()
+        };
+        assert_eq!(document.seen(2, 7), [0, 0, 1, 1, 2, 2, 2]);
+        document.next = true;
+        assert_eq!(document.seen(2, 7), [1, 1, 1, 2, 2, 0, 0]);
     }
 }

@@ -1,38 +1,31 @@
 //! Training the small language model on words alone, and then what lets it
 //! see: resampler and gated cross-attention (Flamingo §2.4).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor as Array, Var};
 use candle_nn::ops::log_softmax;
 use indicatif::{ProgressBar, ProgressStyle};
-use plume_core::checkpoint::{Checkpoint, LmInit, clip_config};
-use plume_core::config::language::LmConfig;
+use plume_core::checkpoint::{Checkpoint, asked};
 use plume_core::cpu::Parameters;
-use serde::{Deserialize, Serialize};
+use plume_core::models::flamingo::Flamingo;
+use rand::{Rng as _, SeedableRng as _};
 
-use super::card;
-use super::documents::{Document, Form, Tally, Writer};
-use super::learner::{Gallery, Learner, Parts, weights};
+use super::documents::{Dataset, Document, Form, Tally, Writer};
+use super::keep::{self, State};
+use super::learner::{Gallery, Learner};
+use super::pages::Book;
+use super::pictures::{Files, Pictures};
 use super::recipe::{Recipe, What};
-use super::step::{AdamW, Gradients, schedule};
-use super::trials;
-use super::words::{Words, tokenizer_json};
-use super::{PREPROCESSOR, read, write};
-use crate::world::{Sizes, Sort, Split};
-
-/// Pictures that are held out, to measure on the way.
-const UNSEEN: Sizes = Sizes {
-    singles: 800,
-    pairs: 200,
-    several: 200,
-    placed: 100,
-};
+use super::step::{AdamW, Gradients};
+use super::words::Words;
+use super::{card, read, trials, write};
+use crate::world::{Rng, Sizes, Sort, Split};
 
 /// A run and the folder it keeps itself in.
 pub struct Run {
@@ -41,145 +34,138 @@ pub struct Run {
     learner: Learner,
     parameters: Parameters,
     optimizer: AdamW,
+    /// Spent before.
+    seconds: f64,
     /// Those that are trained on.
     gallery: Gallery,
     /// Those that are held out.
     unseen: Gallery,
+    /// Documents of one's own, and their pictures.
+    books: Vec<(Book, Pictures)>,
     tally: Tally,
+    /// Trials of each of the figures that are taken on the way.
+    pub figures: usize,
 }
 
-#[derive(Serialize, Deserialize)]
-struct State {
-    step: usize,
-    seconds: f64,
-    recipe: Recipe,
-    base: Base,
-}
-
-/// What a Flamingo is built on.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Base {
-    /// The folder of a CLIP.
-    pub clip: Option<PathBuf>,
-    /// The folder of a language model.
-    pub lm: Option<PathBuf>,
-}
-
-impl Base {
-    /// The recipe of a Flamingo on these.
-    ///
-    /// # Errors
-    /// Where a folder lacks a file.
-    pub fn recipe(&self, seed: u64, steps: usize) -> Result<Recipe> {
-        let (Some(clip), Some(lm)) = (&self.clip, &self.lm) else {
-            bail!("a Flamingo is trained on a CLIP and a language model");
-        };
-        let clip = clip_config(&read(&clip.join("config.json"))?)?;
-        let vision = clip.vision.clone().context("the CLIP has no image tower")?;
-        let words = Words::new(&read(&lm.join("tokenizer.json"))?)?;
-        let lm: LmConfig = serde_json::from_str(&read(&lm.join("config.json"))?)?;
-        let tokens = (words.image, words.end_of_chunk);
-        Ok(Recipe::flamingo(seed, steps, (lm, vision), tokens))
-    }
-
-    fn tokenizer(&self) -> Result<String> {
-        match &self.lm {
-            Some(lm) => read(&lm.join("tokenizer.json")),
-            None => tokenizer_json(),
-        }
-    }
-}
+/// Trials of each of [`Run::figures`], unless set.
+const FIGURES: usize = 60;
 
 impl Run {
-    /// Begins anew.
+    /// Begins anew. Features of pictures are kept in `features`, where other
+    /// runs on the same tower find them.
     ///
     /// # Errors
     /// Where the folder cannot be written, or what it builds on not be read.
-    pub fn begin(folder: &Path, recipe: Recipe, base: &Base) -> Result<Self> {
+    pub fn begin(folder: &Path, features: &Path, recipe: Recipe) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        write(&folder.join("tokenizer.json"), base.tokenizer()?)?;
+        write(&folder.join("tokenizer.json"), recipe.base.tokenizer()?)?;
         write(
             &folder.join("loss.csv"),
             "step,seconds,rate,loss,gates,norm\n",
         )?;
-        Self::with(folder, recipe, base, None, AdamW::new())
+        Self::with(folder, features, recipe, None, AdamW::new())
     }
 
-    /// Goes on where a run in this folder stopped, on a schedule of `steps`;
-    /// returns the seconds it had taken.
+    /// Goes on where a run in this folder stopped, on a schedule of `steps`.
     ///
     /// # Errors
     /// Where the folder holds no run.
-    pub fn resume(folder: &Path, steps: usize) -> Result<(Self, f64)> {
-        let state: State = serde_json::from_str(&read(&folder.join("state.json"))?)?;
+    pub fn resume(folder: &Path, features: &Path, steps: usize) -> Result<Self> {
+        let kept = keep::kept::<Recipe>(folder)?;
         let recipe = Recipe {
             steps,
-            ..state.recipe
+            ..kept.state.recipe
         };
-        let moments = folder.join("optimizer.safetensors");
-        let moments = candle_core::safetensors::load(moments, &Device::Cpu)?;
-        let optimizer = AdamW::restore(state.step, &moments)?;
-        let trained = weights(&folder.join("weights.safetensors"))?;
-        let run = Self::with(folder, recipe, &state.base, Some(trained), optimizer)?;
-        Ok((run, state.seconds))
+        let run = Self::with(folder, features, recipe, Some(kept.weights), kept.optimizer)?;
+        Ok(Self {
+            seconds: kept.state.seconds,
+            ..run
+        })
     }
 
     fn with(
         folder: &Path,
+        features: &Path,
         recipe: Recipe,
-        base: &Base,
         trained: Option<Checkpoint>,
         optimizer: AdamW,
     ) -> Result<Self> {
         let words = Words::new(&read(&folder.join("tokenizer.json"))?)?;
-        let file = |folder: &Option<PathBuf>| {
-            let path = folder
-                .as_ref()
-                .map(|folder| folder.join("model.safetensors"));
-            path.map(|path| weights(&path)).transpose()
-        };
-        let (lm, heads) = match &recipe.what {
-            What::Lm(lm) => (lm, lm.heads),
-            What::Flamingo(flamingo) => (&flamingo.lm, flamingo.lm.heads),
-        };
-        let source = Parts {
-            trained,
-            vision: file(&base.clip)?,
-            lm: file(&base.lm)?,
-            init: LmInit::new(lm.layers, heads, recipe.seed),
-        };
-        let (learner, parameters) = Learner::new(words, &recipe.what, &source)?;
+        let (what, base) = (&recipe.what, &recipe.base);
+        let sources = base.sources(what, recipe.seed, trained)?;
+        let (learner, parameters) = Learner::new(words, what, &sources, &base.preprocessor()?)?;
+        let drawn = !recipe.phases.is_empty();
+        ensure!(
+            drawn || !recipe.pages.is_empty(),
+            "there is nothing to learn from: neither drawings nor documents"
+        );
         let gallery = |split, seed, pictures: Sizes| -> Result<Gallery> {
-            let name = format!("features-{split:?}.f16").to_lowercase();
-            learner.gallery(split, seed, pictures, Some(&folder.join(name)))
+            learner.gallery(split, seed, pictures, Some(features))
         };
+        let context = learner.lm().config().context;
+        let books = recipe.pages.iter().map(|pages| {
+            let book = pages.book(&learner.words, context)?;
+            let files = Files(book.pictures.clone());
+            let pictures = learner.pictures(files, Some(features))?;
+            Ok((book, pictures))
+        });
         Ok(Self {
+            books: books.collect::<Result<_>>()?,
             folder: folder.to_owned(),
             gallery: gallery(Split::Train, recipe.seed, recipe.pictures)?,
-            unseen: gallery(Split::HeldOut, recipe.seed + 1, UNSEEN)?,
+            unseen: gallery(Split::HeldOut, recipe.seed + 1, recipe.unseen)?,
             recipe,
             learner,
             parameters,
             optimizer,
+            seconds: 0.0,
             tally: Tally::default(),
+            figures: FIGURES,
         })
     }
 
-    /// The weighted loss of a batch, and what was foreseen of it.
-    fn loss(&self, documents: &[Document], form: Form, tally: &mut Tally) -> Result<Array> {
-        let x = self.learner.forward(documents, &self.gallery)?;
+    /// Steps taken.
+    pub fn steps(&self) -> usize {
+        self.optimizer.step
+    }
+
+    /// Seconds spent.
+    pub fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
+    /// Numbers that are trained.
+    pub fn trained(&self) -> usize {
+        let all = self.parameters.all();
+        all.iter().map(|(_, var)| var.elem_count()).sum()
+    }
+
+    /// The weighted loss of a batch, and what was foreseen of it. Only text that
+    /// sees a picture counts; nothing, where none does.
+    fn loss(
+        &self,
+        (documents, pictures): (&[Document], &Pictures),
+        form: Form,
+        tally: &mut Tally,
+    ) -> Result<Option<Array>> {
+        let x = self.learner.forward(documents, pictures)?;
         let longest = x.shape()[1];
         let (mut rows, mut targets, mut shares, mut tags) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (i, document) in documents.iter().enumerate() {
+            let seen = document.seen(self.learner.words.image, longest);
             for at in 1..document.ids.len() {
-                if document.weights[at] > 0.0 {
+                let told = !self.learner.sees() || seen[at - 1] > 0;
+                if document.weights[at] > 0.0 && told {
                     rows.push((i * longest + at - 1) as u32);
                     targets.push(document.ids[at]);
                     shares.push(document.weights[at]);
                     tags.push(document.tags[at]);
                 }
             }
+        }
+        if rows.is_empty() {
+            return Ok(None);
         }
         let logits = self.learner.lm().logits(&x.gather(&rows)?)?;
         let logits = logits.buffer();
@@ -194,45 +180,46 @@ impl Run {
         let targets = Array::from_vec(targets, (n, 1), &Device::Cpu)?;
         let shares = Array::from_vec(shares, (n, 1), &Device::Cpu)?;
         let picked = log_softmax(logits, 1)?.gather(&targets, 1)?;
-        Ok(((picked * shares)?.sum_all()? * (-1.0 / f64::from(all)))?)
+        let loss = ((picked * shares)?.sum_all()? * (-1.0 / f64::from(all)))?;
+        Ok(Some(loss))
     }
 
-    /// Trains to the end of the schedule; `before` seconds were spent already.
+    /// Trains to the end of the schedule.
     ///
     /// # Errors
     /// Where the computation or the disk fails.
-    pub fn train(&mut self, before: f64, base: &Base) -> Result<()> {
-        self.train_until(self.recipe.steps, before, base)
+    pub fn train(&mut self) -> Result<()> {
+        self.train_until(self.recipe.steps)
     }
 
     /// Trains until `last` steps of the schedule are taken.
     ///
     /// # Errors
     /// As [`Run::train`].
-    pub fn train_until(&mut self, last: usize, before: f64, base: &Base) -> Result<()> {
-        let start = Instant::now();
+    pub fn train_until(&mut self, last: usize) -> Result<()> {
+        let (start, before) = (Instant::now(), self.seconds);
         let bar = ProgressBar::new(self.recipe.steps as u64);
         bar.set_style(ProgressStyle::with_template(
             "{pos}/{len} steps {wide_bar} {msg} {elapsed}/{eta}",
         )?);
         while self.optimizer.step < last {
-            let seconds = before + start.elapsed().as_secs_f64();
-            let loss = self.step(seconds)?;
+            let loss = self.step()?;
+            self.seconds = before + start.elapsed().as_secs_f64();
             bar.set_position(self.optimizer.step as u64);
             bar.set_message(format!("loss {loss:.3}"));
             let step = self.optimizer.step;
             if step.is_multiple_of(50) {
-                let line = format!("{step} {seconds:.0} s: {}\n", self.tally.words());
+                let line = format!("{step} {:.0} s: {}\n", self.seconds, self.tally.words());
                 self.log("tally.txt", &line)?;
                 self.tally = Tally::default();
             }
             if step.is_multiple_of(200) || step == last {
-                self.keep(before + start.elapsed().as_secs_f64(), base)?;
-                let figures = self.measure(60)?;
-                self.log(
-                    "figures.txt",
-                    &format!("{step} {seconds:.0} s: {figures}\n"),
-                )?;
+                self.keep()?;
+                if !self.recipe.phases.is_empty() {
+                    let figures = self.measure(self.figures)?;
+                    let line = format!("{step} {:.0} s: {figures}\n", self.seconds);
+                    self.log("figures.txt", &line)?;
+                }
             }
         }
         bar.finish();
@@ -258,25 +245,35 @@ impl Run {
         Ok(open.join(" "))
     }
 
-    fn step(&mut self, seconds: f64) -> Result<f32> {
+    fn step(&mut self) -> Result<f32> {
         let step = self.optimizer.step;
         let recipe = &self.recipe;
-        let rate = schedule(step, recipe.steps, recipe.warm_up, recipe.optimizer.rate);
+        let peak = recipe.optimizer.rate;
+        let rate = recipe
+            .schedule
+            .rate(step, recipe.steps, recipe.warm_up, peak);
         let parameters = self.parameters.all();
         let mut gradients = Gradients::new();
         let (mut total, mut weight) = (0.0, 0.0);
-        let writer = Writer {
-            words: &self.learner.words,
-            pool: &self.gallery.pool,
-        };
         let mut tally = std::mem::take(&mut self.tally);
-        for (i, dataset) in recipe.phase(step).datasets.iter().enumerate() {
+        for (i, (set, share)) in self.sets(step).into_iter().enumerate() {
+            if recipe.round_robin && i != step % self.sets(step).len() {
+                continue;
+            }
             let seed = recipe.seed.wrapping_mul(0x9e37_79b9) ^ (step as u64) << 20 ^ i as u64;
-            let (form, documents) = dataset.batch(&writer, seed)?;
-            let loss = self.loss(&documents, form, &mut tally)?;
-            total += loss.to_scalar::<f32>()? * dataset.weight;
-            weight += dataset.weight;
-            let store = (loss * f64::from(dataset.weight))?.backward()?;
+            let (form, mut documents, pictures) = self.batch(&set, seed)?;
+            if recipe.p_next > 0.0 {
+                let mut rng = Rng::seed_from_u64(!seed);
+                for document in &mut documents {
+                    document.next = rng.random_bool(recipe.p_next);
+                }
+            }
+            let Some(loss) = self.loss((&documents, pictures), form, &mut tally)? else {
+                continue;
+            };
+            total += loss.to_scalar::<f32>()? * share;
+            weight += share;
+            let store = (loss * f64::from(share))?.backward()?;
             for (name, var) in &parameters {
                 let Some(gradient) = store.get(var) else {
                     continue;
@@ -302,8 +299,8 @@ impl Run {
                 }
             },
         )?;
-        let loss = total / weight;
-        let gates = self.gates()?;
+        let loss = total / weight.max(f32::MIN_POSITIVE);
+        let (seconds, gates) = (self.seconds, self.gates()?);
         let line = format!(
             "{},{seconds:.1},{rate:.3e},{loss:.4},{gates},{norm:.3}\n",
             step + 1
@@ -312,29 +309,45 @@ impl Run {
         Ok(loss)
     }
 
-    /// Writes everything a resumed run needs; the old state stands until the
-    /// new one is whole.
-    fn keep(&self, seconds: f64, base: &Base) -> Result<()> {
-        let all = self.parameters.all().into_iter();
-        let weights: HashMap<String, Array> = all
-            .map(|(name, var)| (name, var.as_tensor().clone()))
-            .collect();
-        let moments: HashMap<String, Array> = self.optimizer.save()?.into_iter().collect();
+    /// What a step may learn from, and what its loss counts.
+    fn sets(&self, step: usize) -> Vec<(Set<'_>, f32)> {
+        let drawn = self.recipe.datasets(step).iter();
+        let drawn = drawn.map(|dataset| (Set::Drawn(dataset), dataset.weight));
+        let pages = self.recipe.pages.iter().zip(&self.books);
+        let pages =
+            pages.map(|(pages, (book, pictures))| (Set::Pages(book, pictures), pages.weight));
+        drawn.chain(pages).collect()
+    }
+
+    /// The batch of a set that a seed decides, and where its pictures are.
+    fn batch<'a>(
+        &'a self,
+        set: &Set<'a>,
+        seed: u64,
+    ) -> Result<(Form, Vec<Document>, &'a Pictures)> {
+        Ok(match set {
+            Set::Drawn(dataset) => {
+                let writer = Writer {
+                    words: &self.learner.words,
+                    pool: &self.gallery.pool,
+                };
+                let (form, documents) = dataset.batch(&writer, seed)?;
+                (form, documents, self.gallery.pictures())
+            }
+            Set::Pages(book, pictures) => {
+                let documents = book.batch(self.recipe.page_batch, seed);
+                (Form::Picture, documents, pictures)
+            }
+        })
+    }
+
+    fn keep(&self) -> Result<()> {
         let state = State {
             step: self.optimizer.step,
-            seconds,
+            seconds: self.seconds,
             recipe: self.recipe.clone(),
-            base: base.clone(),
         };
-        for (name, tensors) in [("weights", weights), ("optimizer", moments)] {
-            let new = self.folder.join(format!("{name}.new"));
-            candle_core::safetensors::save(&tensors, &new)?;
-            fs::rename(new, self.folder.join(format!("{name}.safetensors")))?;
-        }
-        write(
-            &self.folder.join("state.json"),
-            serde_json::to_string_pretty(&state)?,
-        )
+        keep::keep(&self.folder, &state, &self.parameters, &self.optimizer)
     }
 
     /// How often the name of the last picture is chosen among those of the
@@ -360,21 +373,28 @@ impl Run {
     ///
     /// # Errors
     /// Where the disk fails.
-    pub fn publish(&self, out: &Path, base: &Base) -> Result<()> {
+    pub fn publish(&self, out: &Path) -> Result<()> {
         fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
         let mut tensors: BTreeMap<String, Array> = BTreeMap::new();
-        for (folder, prefix) in [(&base.clip, "vision."), (&base.lm, "lm.")] {
-            let Some(folder) = folder else { continue };
-            let file = folder.join("model.safetensors");
+        let asked: BTreeSet<String> = match &self.recipe.what {
+            What::Lm(_) => BTreeSet::new(),
+            What::Flamingo(config) => {
+                let all = asked(|device, source| Flamingo::load(device, config, source))?;
+                all.into_iter().map(|asked| asked.name).collect()
+            }
+        };
+        for (file, prefixes) in self.recipe.base.files() {
+            let taken = |name: &str| {
+                asked.contains(name) && prefixes.iter().any(|prefix| name.starts_with(prefix))
+            };
             let all = candle_core::safetensors::load(file, &Device::Cpu)?;
-            tensors.extend(all.into_iter().filter(|(name, _)| name.starts_with(prefix)));
+            tensors.extend(all.into_iter().filter(|(name, _)| taken(name)));
         }
         for (name, var) in self.parameters.all() {
             let kind = kind(&name, &var);
             tensors.insert(name, var.to_dtype(kind)?);
         }
-        let tensors: HashMap<String, Array> = tensors.into_iter().collect();
-        candle_core::safetensors::save(&tensors, out.join("model.safetensors"))?;
+        safetensors::serialize_to_file(tensors, None, &out.join("model.safetensors"))?;
         let config = match &self.recipe.what {
             What::Lm(lm) => typed(serde_json::json!(lm), "plume_lm"),
             What::Flamingo(flamingo) => typed(serde_json::json!(flamingo), "plume_flamingo"),
@@ -383,7 +403,10 @@ impl Run {
             &out.join("config.json"),
             serde_json::to_string_pretty(&config)? + "\n",
         )?;
-        write(&out.join("preprocessor_config.json"), PREPROCESSOR)?;
+        write(
+            &out.join("preprocessor_config.json"),
+            self.recipe.base.preprocessor()?,
+        )?;
         let log = read(&self.folder.join("loss.csv"))?;
         write(&out.join("loss.svg"), card::plot(&log, "weighted loss"))?;
         let name = "tokenizer.json";
@@ -392,8 +415,17 @@ impl Run {
     }
 }
 
+/// What a step learns from.
+enum Set<'a> {
+    /// Drawings of the world.
+    Drawn(&'a Dataset),
+    /// Documents of one's own.
+    Pages(&'a Book, &'a Pictures),
+}
+
 fn kind(name: &str, var: &Var) -> DType {
-    if var.dims().len() == 2 && !name.ends_with("latents") {
+    let table = name.ends_with("latents") || name.ends_with("positional_embedding");
+    if var.dims().len() == 2 && !table {
         DType::F16
     } else {
         DType::F32

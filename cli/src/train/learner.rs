@@ -1,62 +1,25 @@
 //! A language model or a Flamingo as training and measuring go about it: in
 //! batches, with the features of pictures computed once.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor as Array};
-use half::f16;
 use half::slice::HalfFloatSliceExt as _;
-use indicatif::ProgressBar;
-use plume_core::backend::WeightData;
-use plume_core::checkpoint::{Checkpoint, Layout, LmInit, Scope, Source};
-use plume_core::config::flamingo::FlamingoConfig;
+use plume_core::checkpoint::Scope;
 use plume_core::cpu::{Candle, Parameters};
 use plume_core::image::Preprocess;
 use plume_core::models::flamingo::Flamingo;
 use plume_core::models::lm::{Lm, Pass};
 use plume_core::tensor::Tensor;
 
-use super::batch::photograph;
+use super::base::{Sources, flamingo_config, weights};
 use super::documents::Document;
+use super::pictures::{Album, Drawings, Features, Pictures};
+use super::read;
 use super::recipe::What;
 use super::words::Words;
-use super::{PREPROCESSOR, read, write};
-use crate::world::{Pool, Sampler, Scene, Sizes, Split};
-
-/// Weights from where they are: of this run, of the parts it builds on, or
-/// drawn.
-pub(super) struct Parts {
-    pub(super) trained: Option<Checkpoint>,
-    pub(super) vision: Option<Checkpoint>,
-    pub(super) lm: Option<Checkpoint>,
-    pub(super) init: LmInit,
-}
-
-impl Source for Parts {
-    fn read(&self, name: &str, shape: &[usize]) -> plume_core::Result<WeightData> {
-        for part in [&self.trained, &self.vision, &self.lm]
-            .into_iter()
-            .flatten()
-        {
-            if part.file().shape(name).is_some() {
-                return part.read(name, shape);
-            }
-        }
-        self.init.read(name, shape)
-    }
-}
-
-/// Weights with our own names.
-///
-/// # Errors
-/// Where the file is missing or damaged.
-pub(super) fn weights(path: &Path) -> Result<Checkpoint> {
-    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let context = || path.display().to_string();
-    Checkpoint::open_as(Box::new(bytes), Layout::Canonical).with_context(context)
-}
+use crate::world::{Pool, Sizes, Split};
 
 /// What is trained or measured.
 pub struct Learner {
@@ -72,91 +35,39 @@ enum Model {
         /// The token table, whose rows may be laid over one another.
         table: Array,
     },
-    Flamingo(Flamingo<Candle>),
-}
-
-/// Pictures as the resampler is given them.
-pub(super) struct Features {
-    numbers: Vec<f16>,
-    /// Of one picture: rows and columns.
-    shape: (usize, usize),
-}
-
-impl Features {
-    /// Those of a pool, from the file if they were computed before.
-    fn of(
-        pool: &Pool,
-        seed: u64,
-        flamingo: &Flamingo<Candle>,
-        file: Option<&Path>,
-    ) -> Result<Self> {
-        let config = flamingo.config();
-        let shape = (config.features_per_image(), config.vision.width());
-        let len = pool.scenes().len() * shape.0 * shape.1;
-        if let Some(file) = file
-            && let Ok(bytes) = fs::read(file)
-            && bytes.len() == len * 2
-        {
-            let pairs = bytes.as_chunks::<2>().0.iter();
-            let numbers = pairs.map(|&pair| f16::from_le_bytes(pair)).collect();
-            return Ok(Self { numbers, shape });
-        }
-        let preprocess = Preprocess::from_json(PREPROCESSOR, config.vision.image_size())?;
-        let bar = ProgressBar::new(pool.scenes().len() as u64);
-        let part = |(i, scenes): (usize, &[Scene])| -> Result<Vec<f16>> {
-            // Only the crops are drawn from it.
-            let mut sampler = Sampler::new(Split::Train, seed ^ (i as u64) << 32);
-            let mut pixels = Vec::new();
-            for scene in scenes {
-                pixels.extend(photograph(scene, &preprocess, &mut sampler)?);
-            }
-            let size = config.vision.image_size();
-            let pixels =
-                Tensor::upload(flamingo.backend(), &pixels, &[scenes.len(), size, size, 3])?;
-            let features = pollster::block_on(flamingo.features(&pixels)?.read())?;
-            bar.inc(scenes.len() as u64);
-            let mut halves = vec![f16::ZERO; features.len()];
-            halves.convert_from_f32_slice(&features);
-            Ok(halves)
-        };
-        let mut numbers = Vec::with_capacity(len);
-        for chunk in pool.scenes().chunks(64).enumerate() {
-            numbers.extend(part(chunk)?);
-        }
-        bar.finish_and_clear();
-        if let Some(file) = file {
-            let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
-            write(file, bytes)?;
-        }
-        Ok(Self { numbers, shape })
-    }
-
-    /// Of one picture.
-    fn picture(&self, i: usize) -> &[f16] {
-        let len = self.shape.0 * self.shape.1;
-        &self.numbers[i * len..(i + 1) * len]
-    }
-}
-
-/// Which weights are trained.
-fn sees(name: &str) -> bool {
-    name.starts_with("resampler.") || name.starts_with("xattn.")
+    Flamingo {
+        flamingo: Flamingo<Candle>,
+        preprocess: Preprocess,
+        /// The image tower stays as it is.
+        frozen: bool,
+    },
 }
 
 /// Pictures of a split, and their features if there are eyes.
 pub struct Gallery {
     /// What they show.
     pub pool: Pool,
-    features: Option<Features>,
+    pictures: Pictures,
+}
+
+impl Gallery {
+    pub(super) fn pictures(&self) -> &Pictures {
+        &self.pictures
+    }
 }
 
 impl Learner {
     /// What a recipe trains, and what of it is trained.
-    pub(super) fn new(words: Words, what: &What, source: &Parts) -> Result<(Self, Parameters)> {
+    pub(super) fn new(
+        words: Words,
+        what: &What,
+        sources: &Sources,
+        preprocessor: &str,
+    ) -> Result<(Self, Parameters)> {
         let (model, parameters) = match what {
             What::Lm(config) => {
                 let (device, parameters) = Candle::training();
-                let scope = Scope::root(&device, source);
+                let scope = Scope::root(&device, sources);
                 let lm = Lm::load(&scope.child("lm"), config)?;
                 let all = parameters.all().into_iter();
                 let table = all
@@ -167,9 +78,16 @@ impl Learner {
                 (Model::Lm { lm, table }, parameters)
             }
             What::Flamingo(config) => {
-                let (device, parameters) = Candle::training_some(sees);
-                let flamingo = Flamingo::load(&device, config, source)?;
-                (Model::Flamingo(flamingo), parameters)
+                let learned = sources.learned.clone();
+                let (device, parameters) = Candle::training_some(move |name| learned.is(name));
+                let flamingo = Flamingo::load(&device, config, sources)?;
+                let tower = |(name, _): &(String, _)| name.starts_with("vision.");
+                let model = Model::Flamingo {
+                    preprocess: Preprocess::from_json(preprocessor, config.vision.image_size())?,
+                    frozen: !parameters.all().iter().any(tower),
+                    flamingo,
+                };
+                (model, parameters)
             }
         };
         Ok((Self { words, model }, parameters))
@@ -180,12 +98,16 @@ impl Learner {
     /// # Errors
     /// Where a file is missing, damaged or of another architecture.
     pub fn open(folder: &Path) -> Result<Self> {
-        let config: FlamingoConfig = serde_json::from_str(&read(&folder.join("config.json"))?)
-            .context("config.json should be that of a plume_flamingo")?;
+        let config = flamingo_config(folder)?;
         let source = weights(&folder.join("model.safetensors"))?;
+        let preprocessor = read(&folder.join("preprocessor_config.json"))?;
         Ok(Self {
             words: Words::new(&read(&folder.join("tokenizer.json"))?)?,
-            model: Model::Flamingo(Flamingo::load(&Candle::new(), &config, &source)?),
+            model: Model::Flamingo {
+                flamingo: Flamingo::load(&Candle::new(), &config, &source)?,
+                preprocess: Preprocess::from_json(&preprocessor, config.vision.image_size())?,
+                frozen: true,
+            },
         })
     }
 
@@ -193,16 +115,16 @@ impl Learner {
     pub fn lm(&self) -> &Lm<Candle> {
         match &self.model {
             Model::Lm { lm, .. } => lm,
-            Model::Flamingo(flamingo) => flamingo.lm(),
+            Model::Flamingo { flamingo, .. } => flamingo.lm(),
         }
     }
 
     /// Whether it is shown pictures.
     pub fn sees(&self) -> bool {
-        matches!(self.model, Model::Flamingo(_))
+        matches!(self.model, Model::Flamingo { .. })
     }
 
-    /// So many pictures of a split; their features are kept in the file.
+    /// So many pictures of a split; features are kept in the folder.
     ///
     /// # Errors
     /// Where the computation or the disk fails.
@@ -211,21 +133,41 @@ impl Learner {
         split: Split,
         seed: u64,
         pictures: Sizes,
-        file: Option<&Path>,
+        folder: Option<&Path>,
     ) -> Result<Gallery> {
         let pool = Pool::new(split, seed, pictures);
-        let features = match &self.model {
-            Model::Lm { .. } => None,
-            Model::Flamingo(flamingo) => Some(Features::of(&pool, seed, flamingo, file)?),
-        };
-        Ok(Gallery { pool, features })
+        let drawings = Drawings::new(pool.scenes().to_vec(), seed);
+        Ok(Gallery {
+            pictures: self.pictures(drawings, folder)?,
+            pool,
+        })
+    }
+
+    /// An album as this model is given it; features are kept in the folder.
+    pub(super) fn pictures(
+        &self,
+        album: impl Album + 'static,
+        folder: Option<&Path>,
+    ) -> Result<Pictures> {
+        match &self.model {
+            Model::Lm { .. } => Ok(Pictures::None),
+            Model::Flamingo {
+                flamingo,
+                preprocess,
+                frozen,
+            } => Pictures::of(album, (flamingo, *frozen), preprocess, folder),
+        }
     }
 
     /// The residual stream after the last block: `[documents, tokens, width]`.
     ///
     /// # Errors
     /// Where a document is too long or the computation fails.
-    pub fn forward(&self, documents: &[Document], gallery: &Gallery) -> Result<Tensor<Candle>> {
+    pub(super) fn forward(
+        &self,
+        documents: &[Document],
+        pictures: &Pictures,
+    ) -> Result<Tensor<Candle>> {
         let longest = documents.iter().map(|d| d.ids.len()).max().unwrap_or(0);
         let filled = |document: &Document| {
             let mut ids = document.ids.clone();
@@ -235,34 +177,27 @@ impl Learner {
         let ids: Vec<u32> = documents.iter().flat_map(filled).collect();
         let lm = self.lm();
         let pass = Pass::whole(lm.backend(), longest, &vec![0; documents.len()])?;
-        let (flamingo, features) = match (&self.model, &gallery.features) {
-            (Model::Flamingo(flamingo), Some(features)) => (flamingo, features),
-            (Model::Lm { table, .. }, _) => {
+        let (flamingo, preprocess) = match &self.model {
+            Model::Lm { table, .. } => {
                 return self.laid(documents, table, lm.embed(&ids, &pass)?, &pass);
             }
-            (Model::Flamingo(_), None) => bail!("pictures have no features"),
+            Model::Flamingo {
+                flamingo,
+                preprocess,
+                ..
+            } => (flamingo, preprocess),
         };
-        let most = documents
-            .iter()
-            .map(|d| d.pictures.len())
-            .max()
-            .unwrap_or(0);
-        let (rows, width) = features.shape;
-        let mut numbers = vec![0.0; documents.len() * most * rows * width];
-        for (i, document) in documents.iter().enumerate() {
-            for (j, &picture) in document.pictures.iter().enumerate() {
-                let at = (i * most + j) * rows * width;
-                features
-                    .picture(picture)
-                    .convert_to_f32_slice(&mut numbers[at..at + rows * width]);
-            }
-        }
-        let shape = [documents.len() * most, rows, width];
-        let numbers = Tensor::upload(lm.backend(), &numbers, &shape)?;
-        let visual = flamingo.resample(&numbers, 1)?;
+        let features = match pictures {
+            Pictures::None => bail!("the documents have no pictures"),
+            Pictures::Features(features) => looked_up(documents, features, lm.backend())?,
+            Pictures::Pixels(album) => computed(documents, album.as_ref(), (flamingo, preprocess))?,
+        };
+        let visual = flamingo.resample(&features, 1)?;
         let media = flamingo.media(&visual, documents.len())?;
-        let seen = ids.chunks_exact(longest);
-        let seen: Vec<u32> = seen.flat_map(|ids| flamingo.image_numbers(ids)).collect();
+        let seen = documents.iter();
+        let seen: Vec<u32> = seen
+            .flat_map(|document| document.seen(self.words.image, longest))
+            .collect();
         Ok(flamingo.forward(&ids, &seen, &pass, &media, None)?)
     }
 
@@ -298,9 +233,9 @@ impl Learner {
     /// For each document the logits of what follows it.
     ///
     /// # Errors
-    /// As [`Learner::forward`].
+    /// Where a document is too long or the computation fails.
     pub fn next(&self, documents: &[Document], gallery: &Gallery) -> Result<Vec<Vec<f32>>> {
-        let x = self.forward(documents, gallery)?;
+        let x = self.forward(documents, &gallery.pictures)?;
         let longest = x.shape()[1];
         let last = documents.iter().enumerate();
         let rows: Vec<u32> = last
@@ -313,7 +248,7 @@ impl Learner {
     /// What is written after each document, up to the end of the chunk.
     ///
     /// # Errors
-    /// As [`Learner::forward`].
+    /// As [`Learner::next`].
     pub fn write(&self, documents: &[Document], gallery: &Gallery) -> Result<Vec<String>> {
         const MOST: usize = 14;
         let mut documents = documents.to_vec();
@@ -339,6 +274,68 @@ impl Learner {
         let decode = |ids: Vec<u32>| Ok(self.words.tokenizer().decode(&ids)?);
         written.into_iter().map(decode).collect()
     }
+}
+
+/// For each picture of a batch its place in it: documents have as many places
+/// as the one with the most pictures.
+fn places(documents: &[Document]) -> (usize, impl Iterator<Item = (usize, usize)> + '_) {
+    let most = documents.iter().map(|d| d.pictures.len()).max();
+    let most = most.unwrap_or(0);
+    let places = documents.iter().enumerate().flat_map(move |(i, document)| {
+        let pictures = document.pictures.iter().enumerate();
+        pictures.map(move |(j, &picture)| (i * most + j, picture))
+    });
+    (documents.len() * most, places)
+}
+
+/// The features of a batch's pictures, `[places, rows, width]`, zeros where a
+/// document has no more.
+fn looked_up(
+    documents: &[Document],
+    features: &Features,
+    device: &Candle,
+) -> Result<Tensor<Candle>> {
+    let (all, places) = places(documents);
+    let (rows, width) = features.shape;
+    let mut numbers = vec![0.0; all * rows * width];
+    for (place, picture) in places {
+        let at = place * rows * width;
+        features
+            .picture(picture)
+            .convert_to_f32_slice(&mut numbers[at..at + rows * width]);
+    }
+    Ok(Tensor::upload(device, &numbers, &[all, rows, width])?)
+}
+
+/// The same by an image tower under training.
+fn computed(
+    documents: &[Document],
+    album: &dyn Album,
+    (flamingo, preprocess): (&Flamingo<Candle>, &Preprocess),
+) -> Result<Tensor<Candle>> {
+    let (all, places) = places(documents);
+    let size = flamingo.config().vision.image_size();
+    let mut pixels = Vec::new();
+    // Where there is no picture, one of zeros after the others.
+    let mut sources = vec![u32::MAX; all];
+    let mut n = 0;
+    for (place, picture) in places {
+        pixels.extend(album.pixels(picture, preprocess)?);
+        sources[place] = n;
+        n += 1;
+    }
+    let pixels = Tensor::upload(flamingo.backend(), &pixels, &[n as usize, size, size, 3])?;
+    let features = flamingo.features(&pixels)?;
+    let (rows, width) = (features.shape()[1], features.shape()[2]);
+    if n as usize == all {
+        return Ok(features);
+    }
+    let found = features.buffer().reshape((n as usize, rows * width))?;
+    let found = Array::cat(&[&found, &found.narrow(0, 0, 1)?.zeros_like()?], 0)?;
+    let sources: Vec<u32> = sources.into_iter().map(|source| source.min(n)).collect();
+    let sources = Array::from_vec(sources, all, &Device::Cpu)?;
+    let found = found.index_select(&sources, 0)?;
+    Ok(Tensor::new(flamingo.backend(), found, &[all, rows, width]))
 }
 
 /// The likeliest of some tokens.

@@ -1,11 +1,17 @@
 //! Training CLIP from scratch on the world of drawings.
 
+pub mod ablations;
+pub mod base;
 pub mod batch;
 pub mod card;
+pub mod design;
 pub mod documents;
 pub mod eval;
+mod keep;
 pub mod language;
 pub mod learner;
+pub mod pages;
+mod pictures;
 pub mod recipe;
 pub mod step;
 pub mod tokenizer;
@@ -22,7 +28,7 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Tensor};
 use indicatif::{ProgressBar, ProgressStyle};
 use plume_core::backend::Activation;
-use plume_core::checkpoint::{Checkpoint, Init, Source};
+use plume_core::checkpoint::{Init, Source};
 use plume_core::config::{
     ClipConfig, ConvConfig, Scoring, StemConfig, TextConfig, TextPool, TransformerConfig,
     VisionConfig, VisionPool, VitConfig,
@@ -36,6 +42,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::world::{Sampler, Split, Telling, caption};
 use batch::{Batch, Batches, Mix, Phase};
+use keep::State;
 use step::{AdamW, AdamWConfig, gradients, schedule};
 
 /// Everything that decides a run.
@@ -181,20 +188,14 @@ pub struct Run {
     clip: Clip<Candle>,
     parameters: Parameters,
     optimizer: AdamW,
+    /// Spent before.
+    seconds: f64,
     /// Pictures of each kind in the figures that are taken on the way.
     pub figures: usize,
 }
 
 /// Pictures of each kind in [`Run::figures`], unless set.
 const FIGURES: usize = 200;
-
-/// What a resumed run starts from.
-#[derive(Serialize, Deserialize)]
-struct State {
-    step: usize,
-    seconds: f64,
-    recipe: Recipe,
-}
 
 fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
     fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
@@ -251,36 +252,33 @@ impl Run {
             clip,
             parameters,
             optimizer: AdamW::new(),
+            seconds: 0.0,
             figures: FIGURES,
         })
     }
 
-    /// Goes on where a run in this folder stopped, on a schedule of `steps`;
-    /// returns the seconds it had taken.
+    /// Goes on where a run in this folder stopped, on a schedule of `steps`.
     ///
     /// # Errors
     /// Where the folder holds no run.
-    pub fn resume(folder: &Path, steps: usize) -> Result<(Self, f64)> {
-        let state: State = serde_json::from_str(&read(&folder.join("state.json"))?)?;
+    pub fn resume(folder: &Path, steps: usize) -> Result<Self> {
+        let kept = keep::kept::<Recipe>(folder)?;
         let config = plume_core::checkpoint::clip_config(&read(&folder.join("config.json"))?)?;
-        let weights = fs::read(folder.join("weights.safetensors"))?;
-        let (clip, parameters) = model_on(&config, &Checkpoint::open(Box::new(weights))?)?;
-        let moments = folder.join("optimizer.safetensors");
-        let moments = candle_core::safetensors::load(moments, &candle_core::Device::Cpu)?;
-        let run = Self {
+        let (clip, parameters) = model_on(&config, &kept.weights)?;
+        Ok(Self {
             folder: folder.to_owned(),
             recipe: Recipe {
                 steps,
-                ..state.recipe
+                ..kept.state.recipe
             },
             config,
             tokenizer_json: read(&folder.join("tokenizer.json"))?,
             clip,
             parameters,
-            optimizer: AdamW::restore(state.step, &moments)?,
+            optimizer: kept.optimizer,
+            seconds: kept.state.seconds,
             figures: FIGURES,
-        };
-        Ok((run, state.seconds))
+        })
     }
 
     fn tokenizer(&self) -> Result<Tokenizer> {
@@ -298,20 +296,20 @@ impl Run {
         )?)
     }
 
-    /// Trains to the end of the schedule; `before` seconds were spent already.
+    /// Trains to the end of the schedule.
     ///
     /// # Errors
     /// Where the computation or the disk fails.
-    pub fn train(&mut self, before: f64) -> Result<()> {
-        self.train_until(self.recipe.steps, before)
+    pub fn train(&mut self) -> Result<()> {
+        self.train_until(self.recipe.steps)
     }
 
     /// Trains until `last` steps of the schedule are taken.
     ///
     /// # Errors
     /// As [`Run::train`].
-    pub fn train_until(&mut self, last: usize, before: f64) -> Result<()> {
-        let start = Instant::now();
+    pub fn train_until(&mut self, last: usize) -> Result<()> {
+        let (start, before) = (Instant::now(), self.seconds);
         let (tokenizer, preprocess) = (self.tokenizer()?, self.preprocess()?);
         let recipe = self.recipe.clone();
         let (seed, steps) = (recipe.seed, recipe.steps);
@@ -334,12 +332,12 @@ impl Run {
                 }
             });
             for batch in receive {
-                let seconds = || before + start.elapsed().as_secs_f64();
-                let loss = self.step(&batch?, seconds())?;
+                let loss = self.step(&batch?)?;
+                self.seconds = before + start.elapsed().as_secs_f64();
                 bar.set_position(self.optimizer.step as u64);
                 bar.set_message(format!("loss {loss:.3}"));
                 if self.optimizer.step.is_multiple_of(200) || self.optimizer.step == last {
-                    self.keep(seconds())?;
+                    self.keep()?;
                     self.measure(self.figures)?;
                 }
             }
@@ -349,8 +347,8 @@ impl Run {
         Ok(())
     }
 
-    fn step(&mut self, batch: &Batch, seconds: f64) -> Result<f32> {
-        let recipe = &self.recipe;
+    fn step(&mut self, batch: &Batch) -> Result<f32> {
+        let (recipe, seconds) = (&self.recipe, self.seconds);
         let step = self.optimizer.step;
         let rate = schedule(step, recipe.steps, recipe.warm_up, recipe.optimizer.rate);
         let parameters = self.parameters.all();
@@ -372,37 +370,18 @@ impl Run {
         Ok(loss)
     }
 
-    /// Writes everything a resumed run needs; the old state stands until the
-    /// new one is whole.
-    fn keep(&self, seconds: f64) -> Result<()> {
-        let weights: HashMap<String, Tensor> = self
-            .parameters
-            .all()
-            .into_iter()
-            .map(|(name, var)| (name, var.as_tensor().clone()))
-            .collect();
-        let moments: HashMap<String, Tensor> = self.optimizer.save()?.into_iter().collect();
+    fn keep(&self) -> Result<()> {
         let state = State {
             step: self.optimizer.step,
-            seconds,
+            seconds: self.seconds,
             recipe: self.recipe.clone(),
         };
-        for (name, tensors) in [("weights", weights), ("optimizer", moments)] {
-            let new = self.folder.join(format!("{name}.new"));
-            candle_core::safetensors::save(&tensors, &new)?;
-            fs::rename(new, self.folder.join(format!("{name}.safetensors")))?;
-        }
-        write(
-            &self.folder.join("state.json"),
-            serde_json::to_string_pretty(&state)?,
-        )
+        keep::keep(&self.folder, &state, &self.parameters, &self.optimizer)
     }
 
     /// The model as a file has it, for use.
     fn classifier(&self, weights: &Path) -> Result<Classifier<Candle>> {
-        let weights = fs::read(weights)?;
-        let checkpoint = Checkpoint::open(Box::new(weights))?;
-        let clip = Clip::load(&Candle::new(), &self.config, &checkpoint)?;
+        let clip = Clip::load(&Candle::new(), &self.config, &base::weights(weights)?)?;
         Ok(Classifier::new(
             clip,
             self.tokenizer()?,
@@ -412,7 +391,7 @@ impl Run {
 
     /// Appends the figures of now to `figures.jsonl`.
     fn measure(&self, n: usize) -> Result<()> {
-        let mut classifier = self.classifier(&self.folder.join("weights.safetensors"))?;
+        let mut classifier = self.classifier(&keep::file(&self.folder))?;
         let step = self.optimizer.step;
         let seen = eval::figures(&mut classifier, Split::Train, n)?;
         let held_out = eval::figures(&mut classifier, Split::HeldOut, n)?;
@@ -452,11 +431,10 @@ impl Run {
         let mut classifier = self.classifier(&out.join("model.safetensors"))?;
         let seen = eval::figures(&mut classifier, Split::Train, 1000)?;
         let held_out = eval::figures(&mut classifier, Split::HeldOut, 1000)?;
-        let state: State = serde_json::from_str(&read(&self.folder.join("state.json"))?)?;
         let text = card::card(
             &self.recipe,
             &self.config,
-            state.seconds,
+            self.seconds,
             &seen,
             &held_out,
             command,

@@ -9,8 +9,10 @@ use plume_core::config::flamingo::{
 use plume_core::config::language::{LmConfig, NormKind, Positions};
 use serde::{Deserialize, Serialize};
 
+use super::base::Base;
 use super::documents::{Dataset, Form, Kind};
-use super::step::AdamWConfig;
+use super::pages::Pages;
+use super::step::{AdamWConfig, Schedule};
 use crate::world::{Sizes, Sort};
 
 /// What is trained.
@@ -42,17 +44,39 @@ pub struct Recipe {
     pub steps: usize,
     /// Steps until the peak rate.
     pub warm_up: usize,
+    /// How the rate goes after it.
+    pub schedule: Schedule,
     /// The optimiser.
     pub optimizer: AdamWConfig,
     /// Gates learn so many times faster.
     pub gates: f64,
     /// What is shown when.
     pub phases: Vec<Phase>,
+    /// Documents of one's own: a step takes a batch of each.
+    pub pages: Vec<Pages>,
+    /// Documents of such a batch.
+    pub page_batch: usize,
+    /// A step takes one batch in turn, instead of one of each (Table 3, ii).
+    pub round_robin: bool,
+    /// How often the words of a document see the next picture instead of the
+    /// last (App. A.3.2).
+    pub p_next: f64,
     /// How many pictures there are.
     pub pictures: Sizes,
+    /// Those that are held out, to measure on the way.
+    pub unseen: Sizes,
     /// The sizes.
     pub what: What,
+    /// What it is built on.
+    pub base: Base,
 }
+
+const UNSEEN: Sizes = Sizes {
+    singles: 800,
+    pairs: 200,
+    several: 200,
+    placed: 100,
+};
 
 fn optimizer(rate: f64) -> AdamWConfig {
     AdamWConfig {
@@ -82,85 +106,140 @@ impl Recipe {
             seed,
             steps,
             warm_up: 60,
+            schedule: Schedule::Cosine,
             optimizer: optimizer(1.5e-3),
             gates: 1.0,
             phases: keys_first(),
+            pages: Vec::new(),
+            page_batch: 0,
+            round_robin: false,
+            p_next: 0.0,
             pictures: Sizes {
                 singles: 20_000,
                 pairs: 10_000,
                 several: 6_000,
                 placed: 4_000,
             },
+            unseen: UNSEEN,
             what: What::Lm(lm),
+            base: Base::default(),
         }
     }
 
-    /// The demo Flamingo, for this language model and this CLIP's tower.
-    pub fn flamingo(
-        seed: u64,
-        steps: usize,
-        (lm, vision): (LmConfig, VisionConfig),
-        (image_token, end_of_chunk): (u32, u32),
-    ) -> Self {
-        let layers = lm.layers;
-        let what = FlamingoConfig {
-            vision,
-            features: VisionFeatures {
-                class_token: false,
-                ln_post: true,
-            },
-            resampler: ResamplerConfig {
-                kind: ResamplerKind::Perceiver { latents: 16 },
-                depth: 2,
-                heads: 4,
-                head_dim: 32,
-                mlp_width: 512,
-                activation: Activation::Gelu,
-                time_embeddings: 0,
-                qk_norm: false,
-                norm_eps: 1e-5,
-            },
-            xattn: XattnConfig {
-                kind: XattnKind::Gated,
-                layers: XattnConfig::every(1, layers),
-                heads: 4,
-                head_dim: 32,
-                mlp_width: 512,
-                activation: Activation::Gelu,
-                gated_mlp: false,
-                norm: NormKind::Layer,
-                norm_eps: 1e-5,
-                gate: Gate::Scalar,
-                qk_norm: false,
-                all_previous: false,
-            },
-            lm,
-            image_token,
-            more_image_tokens: Vec::new(),
-            end_of_chunk,
-        };
+    /// What makes a Flamingo of its parts, on the world of drawings.
+    pub fn flamingo(seed: u64, steps: usize, config: FlamingoConfig, base: Base) -> Self {
         Self {
             seed,
             steps,
             warm_up: 40,
+            schedule: Schedule::Cosine,
             optimizer: optimizer(1.5e-3),
             gates: 10.0,
             phases: captions_first(),
+            pages: Vec::new(),
+            page_batch: 8,
+            round_robin: false,
+            p_next: 0.0,
             pictures: Sizes {
                 singles: 12_000,
                 pairs: 5_000,
                 several: 3_000,
                 placed: 1_500,
             },
-            what: What::Flamingo(what),
+            unseen: UNSEEN,
+            what: What::Flamingo(config),
+            base,
         }
     }
 
-    pub(super) fn phase(&self, step: usize) -> &Phase {
+    /// The same with as many batches as a recipe without round robin has, where
+    /// a step takes several.
+    pub(super) fn with_as_many_batches(self) -> Self {
+        let sets = self.datasets(self.steps).len() + self.pages.len();
+        let steps = if self.round_robin {
+            self.steps * sets
+        } else {
+            self.steps
+        };
+        Self { steps, ..self }
+    }
+
+    /// The same with batches that are smaller by this factor.
+    pub(super) fn with_batches_of(mut self, share: f64) -> Self {
+        let sets = self.phases.iter_mut().flat_map(|phase| &mut phase.datasets);
+        for set in sets {
+            set.batch = (set.batch as f64 * share).ceil() as usize;
+        }
+        self
+    }
+
+    /// The same without the drawings, where there are pages.
+    pub fn without_drawings(self) -> Self {
+        let none = Sizes {
+            singles: 0,
+            pairs: 0,
+            several: 0,
+            placed: 0,
+        };
+        Self {
+            phases: Vec::new(),
+            pictures: none,
+            unseen: none,
+            ..self
+        }
+    }
+
+    /// The drawings' documents of a step: the last phase ends with the run.
+    pub(super) fn datasets(&self, step: usize) -> &[Dataset] {
         let done = step as f64 / self.steps.max(1) as f64;
         let current = self.phases.iter().find(|phase| done < phase.until);
-        // A recipe has phases, and the last ends with the run.
-        current.unwrap_or(&self.phases[self.phases.len() - 1])
+        match current.or(self.phases.last()) {
+            Some(phase) => &phase.datasets,
+            None => &[],
+        }
+    }
+}
+
+/// The demo Flamingo, for this language model and this CLIP's tower.
+pub(super) fn demo_flamingo(
+    (lm, vision): (LmConfig, VisionConfig),
+    (image_token, end_of_chunk): (u32, u32),
+) -> FlamingoConfig {
+    FlamingoConfig {
+        vision,
+        features: VisionFeatures {
+            class_token: false,
+            ln_post: true,
+        },
+        resampler: ResamplerConfig {
+            kind: ResamplerKind::Perceiver { latents: 16 },
+            depth: 2,
+            heads: 4,
+            head_dim: 32,
+            mlp_width: 512,
+            activation: Activation::Gelu,
+            time_embeddings: 0,
+            qk_norm: false,
+            norm_eps: 1e-5,
+        },
+        xattn: XattnConfig {
+            kind: XattnKind::Gated,
+            layers: XattnConfig::every(1, lm.layers),
+            heads: 4,
+            head_dim: 32,
+            mlp_width: 512,
+            activation: Activation::Gelu,
+            gated_mlp: false,
+            norm: NormKind::Layer,
+            norm_eps: 1e-5,
+            gate: Gate::Scalar,
+            qk_norm: false,
+            all_previous: false,
+        },
+        lm,
+        image_token,
+        more_image_tokens: Vec::new(),
+        end_of_chunk,
     }
 }
 

@@ -277,6 +277,37 @@ impl Default for AdamW {
     }
 }
 
+/// How the learning rate goes after the warm-up.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    clap::ValueEnum,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// Down to zero by half a cosine.
+    #[default]
+    Cosine,
+    /// It stays, as in Flamingo (App. B.1.2).
+    Constant,
+}
+
+impl Schedule {
+    /// The rate of a step, counted from 0.
+    pub fn rate(self, step: usize, steps: usize, warm_up: usize, peak: f64) -> f64 {
+        match self {
+            Self::Constant if step >= warm_up => peak,
+            Self::Cosine | Self::Constant => schedule(step, steps, warm_up, peak),
+        }
+    }
+}
+
 /// Warm-up from zero, then half a cosine to zero (CLIP §2.5).
 pub fn schedule(step: usize, steps: usize, warm_up: usize, peak: f64) -> f64 {
     if step < warm_up {

@@ -6,15 +6,16 @@ use std::fmt::Write as _;
 
 use anyhow::{Context, Result};
 use plume_core::prompts::rices;
+use plume_core::tasks::metrics::{caption_words, cider_d};
 use rand::SeedableRng as _;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::documents::{Form, Writer};
 use super::learner::{Gallery, Learner, best};
 use crate::world::{Pool, Rng, Sort, Subject, Trial, told};
 
 /// Right answers among trials.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Count {
     /// Right answers.
     pub right: usize,
@@ -42,7 +43,7 @@ impl Count {
     }
 
     /// `93.5 (91–95)`, in percent.
-    fn words(&self) -> String {
+    pub fn words(&self) -> String {
         let (low, high) = self.interval();
         format!(
             "{:.1} ({:.0}–{:.0})",
@@ -87,6 +88,10 @@ pub struct Captions {
     pub of: &'static str,
     /// Every word is right.
     pub exact: Count,
+    /// Mean CIDEr-D beside the one right caption, times 10 as papers have it. How
+    /// rare a word is follows from all captions that are measured, so a figure
+    /// goes only with others of as many trials.
+    pub cider: f64,
 }
 
 /// Questions of one subject.
@@ -177,56 +182,83 @@ fn similar(trial: Trial, shots: usize, likeness: &dyn Fn(usize) -> Vec<f32>) -> 
 /// Pictures that RICES chooses from.
 const SUPPORT: usize = 64;
 
-/// Measures everything on so many trials of each kind. `likeness` gives the
-/// embedding, of length one, of a picture of the pool; without it shots are
-/// chosen by chance alone.
-///
-/// # Errors
-/// Where the model cannot be run.
-pub fn report(
-    learner: &Learner,
-    gallery: &Gallery,
+/// What is measured.
+pub struct Plan {
     trials: usize,
-    likeness: Option<&dyn Fn(usize) -> Vec<f32>>,
-) -> Result<Report> {
-    let mut all = Vec::new();
-    let mut rng = Rng::seed_from_u64(97);
-    for (choice, ways) in [
-        (Choice::Random, 2),
-        (Choice::Random, 4),
-        (Choice::Random, 8),
-        (Choice::Rices, 4),
-    ] {
-        for sort in Sort::ALL {
-            for shots in [0, 1, 2, 4, 8, 16, 32] {
-                if choice == Choice::Rices && (likeness.is_none() || shots == 0) {
-                    continue;
-                }
-                let draw = |rng: &mut Rng| match (choice, likeness) {
-                    (Choice::Rices, Some(likeness)) => {
-                        let trial = gallery.pool.trial(sort, (ways, SUPPORT + 1), true, rng);
-                        similar(trial, shots, likeness)
-                    }
-                    _ => gallery.pool.trial(sort, (ways, shots + 1), true, rng),
-                };
-                let drawn: Vec<Trial> = (0..trials).map(|_| draw(&mut rng)).collect();
-                let (chosen, said) = judged(learner, gallery, &drawn, Form::Picture)?;
-                all.push(Named {
-                    choice,
-                    sort,
-                    ways,
-                    shots,
-                    chosen,
-                    said,
-                });
-            }
+    /// How shots are chosen, and kinds.
+    kinds: Vec<(Choice, usize)>,
+    shots: Vec<usize>,
+}
+
+impl Plan {
+    /// Everything, on so many trials of each kind.
+    pub fn whole(trials: usize) -> Self {
+        Self {
+            trials,
+            kinds: vec![
+                (Choice::Random, 2),
+                (Choice::Random, 4),
+                (Choice::Random, 8),
+                (Choice::Rices, 4),
+            ],
+            shots: vec![0, 1, 2, 4, 8, 16, 32],
         }
     }
-    Ok(Report {
-        named: all,
-        captions: captions(learner, gallery, trials, &mut rng)?,
-        answers: answers(learner, gallery, trials, &mut rng)?,
-    })
+
+    /// Four kinds with eight shots by chance, captions and answers.
+    pub fn short(trials: usize) -> Self {
+        Self {
+            trials,
+            kinds: vec![(Choice::Random, 4)],
+            shots: vec![8],
+        }
+    }
+
+    /// Measures it. `likeness` gives the embedding, of length one, of a picture
+    /// of the pool; without it shots are chosen by chance alone.
+    ///
+    /// # Errors
+    /// Where the model cannot be run.
+    pub fn report(
+        &self,
+        learner: &Learner,
+        gallery: &Gallery,
+        likeness: Option<&dyn Fn(usize) -> Vec<f32>>,
+    ) -> Result<Report> {
+        let mut all = Vec::new();
+        let mut rng = Rng::seed_from_u64(97);
+        for &(choice, ways) in &self.kinds {
+            for sort in Sort::ALL {
+                for &shots in &self.shots {
+                    if choice == Choice::Rices && (likeness.is_none() || shots == 0) {
+                        continue;
+                    }
+                    let draw = |rng: &mut Rng| match (choice, likeness) {
+                        (Choice::Rices, Some(likeness)) => {
+                            let trial = gallery.pool.trial(sort, (ways, SUPPORT + 1), true, rng);
+                            similar(trial, shots, likeness)
+                        }
+                        _ => gallery.pool.trial(sort, (ways, shots + 1), true, rng),
+                    };
+                    let drawn: Vec<Trial> = (0..self.trials).map(|_| draw(&mut rng)).collect();
+                    let (chosen, said) = judged(learner, gallery, &drawn, Form::Picture)?;
+                    all.push(Named {
+                        choice,
+                        sort,
+                        ways,
+                        shots,
+                        chosen,
+                        said,
+                    });
+                }
+            }
+        }
+        Ok(Report {
+            named: all,
+            captions: captions(learner, gallery, self.trials, &mut rng)?,
+            answers: answers(learner, gallery, self.trials, &mut rng)?,
+        })
+    }
 }
 
 fn captions(
@@ -246,6 +278,7 @@ fn captions(
         pool: &gallery.pool,
     };
     let mut all = Vec::new();
+    let mut texts = Vec::new();
     for (of, draw) in kinds {
         let mut exact = Count::default();
         let pictures: Vec<usize> = (0..trials).map(|_| draw(&gallery.pool, rng)).collect();
@@ -253,10 +286,21 @@ fn captions(
             let documents = batch.iter().map(|&picture| writer.question(picture, None));
             let documents = documents.collect::<Result<Vec<_>>>()?;
             for (written, &picture) in learner.write(&documents, gallery)?.iter().zip(batch) {
-                exact.add(*written == told(gallery.pool.scene(picture)));
+                let right = told(gallery.pool.scene(picture));
+                exact.add(*written == right);
+                let words = |caption: &str| caption_words(caption).join(" ");
+                texts.push((words(written), vec![words(&right)]));
             }
         }
-        all.push(Captions { of, exact });
+        all.push(Captions {
+            of,
+            exact,
+            cider: 0.0,
+        });
+    }
+    let scores = cider_d(&texts);
+    for (captions, scores) in all.iter_mut().zip(scores.chunks(trials.max(1))) {
+        captions.cider = 10.0 * scores.iter().sum::<f64>() / scores.len() as f64;
     }
     Ok(all)
 }
@@ -323,13 +367,13 @@ impl Report {
                 cells.join(" | ")
             );
         }
-        text.push_str("\n| without an example | right |\n|---|---|\n");
+        text.push_str("\n| without an example | right | CIDEr-D |\n|---|---|---|\n");
         for captions in &self.captions {
+            let (exact, cider) = (captions.exact.words(), captions.cider);
             let _ = writeln!(
                 text,
-                "| caption, {}, every word | {} |",
-                captions.of,
-                captions.exact.words()
+                "| caption, {}, every word | {exact} | {cider:.0} |",
+                captions.of
             );
         }
         for answers in &self.answers {
@@ -341,7 +385,8 @@ impl Report {
                 Subject::Relation => "relation, of four",
                 Subject::YesNo => "yes or no",
             };
-            let _ = writeln!(text, "| question, {subject} | {} |", answers.right.words());
+            let right = answers.right.words();
+            let _ = writeln!(text, "| question, {subject} | {right} | |");
         }
         text
     }

@@ -49,9 +49,12 @@ impl Parameters {
 pub struct Candle {
     training: Option<Parameters>,
     /// Of the names of weights, whether one is trained; unless set, all are.
-    trained: Option<fn(&str) -> bool>,
+    trained: Option<Chosen>,
     hollow: Option<Names>,
 }
+
+/// Says of a name whether it is meant.
+type Chosen = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// The names of the weights that a hollow device was given.
 #[derive(Clone, Default)]
@@ -89,9 +92,11 @@ impl Candle {
 
     /// As [`Candle::training`], but only the weights whose names `trained`
     /// picks are registered; the others stay as they are.
-    pub fn training_some(trained: fn(&str) -> bool) -> (Self, Parameters) {
+    pub fn training_some(
+        trained: impl Fn(&str) -> bool + Send + Sync + 'static,
+    ) -> (Self, Parameters) {
         let (mut candle, parameters) = Self::training();
-        candle.trained = Some(trained);
+        candle.trained = Some(Arc::new(trained));
         (candle, parameters)
     }
 
@@ -112,7 +117,7 @@ impl Candle {
         }
         let tensor = Tensor::from_vec(data, shape, &Device::Cpu)?;
         match &self.training {
-            Some(parameters) if self.trained.is_none_or(|trained| trained(name)) => {
+            Some(parameters) if self.trained.as_ref().is_none_or(|trained| trained(name)) => {
                 parameters.register(name, &tensor)
             }
             _ => Ok(tensor),

@@ -7,7 +7,7 @@ use plume_core::image::Rgb8;
 use super::super::print;
 use crate::model::ModelFiles;
 use crate::train::learner::Learner;
-use crate::train::trials::{curve, report};
+use crate::train::trials::{Plan, curve};
 use crate::world::{Sizes, Split, render};
 
 /// Measure a Flamingo on the world of drawings: naming made-up kinds by
@@ -64,7 +64,7 @@ impl World {
         let likeness = |i: usize| embeddings[i].clone();
         let likeness: Option<&dyn Fn(usize) -> Vec<f32>> =
             (!embeddings.is_empty()).then_some(&likeness);
-        let report = report(&learner, &gallery, self.trials, likeness)?;
+        let report = Plan::whole(self.trials).report(&learner, &gallery, likeness)?;
         if let Some(path) = &self.plot {
             std::fs::write(path, curve(&report))?;
         }

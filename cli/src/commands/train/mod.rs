@@ -1,3 +1,6 @@
+mod ablations;
+mod flamingo;
+
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -19,7 +22,9 @@ enum Model {
     /// A small language model, on words about the world of drawings.
     Lm(Language),
     /// What lets a language model see: a Flamingo, on the world of drawings.
-    Flamingo(Flamingo),
+    Flamingo(Box<flamingo::Flamingo>),
+    /// What a Flamingo is without each of its parts: all of them, and a table.
+    Ablations(ablations::Ablations),
 }
 
 /// Train CLIP on the world of drawings. Every 200 steps the run is kept in
@@ -65,52 +70,25 @@ struct Language {
     resume: bool,
 }
 
-/// Train resampler and gated cross-attention between the tower of a CLIP and a
-/// language model, both of which stay as they are.
-#[derive(clap::Args)]
-struct Flamingo {
-    /// Folder of the CLIP.
-    #[arg(long, value_name = "DIR")]
-    clip: PathBuf,
-    /// Folder of the language model.
-    #[arg(long, value_name = "DIR")]
-    lm: PathBuf,
-    /// Folder for the finished model.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Folder for the run itself.
-    #[arg(long, value_name = "DIR", default_value = "target/train-flamingo")]
-    work: PathBuf,
-    /// Steps of the schedule.
-    #[arg(long, default_value_t = 3900)]
-    steps: usize,
-    /// What decides documents, pictures and weights.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Go on with the run in --work; --steps may lengthen its schedule.
-    #[arg(long)]
-    resume: bool,
-}
-
 impl Train {
     pub(super) fn run(self) -> Result<()> {
         match self.model {
             Model::Clip(arguments) => arguments.run(),
             Model::Lm(arguments) => arguments.run(),
             Model::Flamingo(arguments) => arguments.run(),
+            Model::Ablations(arguments) => arguments.run(),
         }
     }
 }
 
 impl Clip {
     fn run(self) -> Result<()> {
-        let (mut run, before) = if self.resume {
+        let mut run = if self.resume {
             Run::resume(&self.work, self.steps)?
         } else {
-            let recipe = Recipe::demo(self.seed, self.steps);
-            (Run::begin(&self.work, recipe)?, 0.0)
+            Run::begin(&self.work, Recipe::demo(self.seed, self.steps))?
         };
-        run.train(before)?;
+        run.train()?;
         let command = format!(
             "plume train clip --steps {} --seed {} --out {}",
             self.steps,
@@ -123,32 +101,14 @@ impl Clip {
 
 impl Language {
     fn run(self) -> Result<()> {
-        let base = language::Base::default();
-        let (mut run, before) = if self.resume {
-            language::Run::resume(&self.work, self.steps)?
+        let mut run = if self.resume {
+            language::Run::resume(&self.work, &self.work, self.steps)?
         } else {
             let words = Words::new(&tokenizer_json()?)?;
             let recipe = recipe::Recipe::lm(self.seed, self.steps, words.tokenizer().size());
-            (language::Run::begin(&self.work, recipe, &base)?, 0.0)
+            language::Run::begin(&self.work, &self.work, recipe)?
         };
-        run.train(before, &base)?;
-        run.publish(&self.out, &base)
-    }
-}
-
-impl Flamingo {
-    fn run(self) -> Result<()> {
-        let base = language::Base {
-            clip: Some(self.clip),
-            lm: Some(self.lm),
-        };
-        let (mut run, before) = if self.resume {
-            language::Run::resume(&self.work, self.steps)?
-        } else {
-            let recipe = base.recipe(self.seed, self.steps)?;
-            (language::Run::begin(&self.work, recipe, &base)?, 0.0)
-        };
-        run.train(before, &base)?;
-        run.publish(&self.out, &base)
+        run.train()?;
+        run.publish(&self.out)
     }
 }
