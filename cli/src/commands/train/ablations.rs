@@ -22,7 +22,7 @@ pub(super) struct Ablations {
     #[arg(long, value_name = "DIR", default_value = "target/ablations")]
     work: PathBuf,
     /// Steps of each, with batches half as large as the demo's.
-    #[arg(long, default_value_t = 240)]
+    #[arg(long, default_value_t = 300)]
     steps: usize,
     /// Trials of each figure.
     #[arg(long, default_value_t = 150)]
