@@ -17,7 +17,7 @@ pub fn open(path: &Path) -> Result<Rgb8> {
     decode(&bytes).with_context(|| format!("{}", path.display()))
 }
 
-/// Decodes a picture: the first frame of an animation, transparency dropped.
+/// Decodes a picture: the first frame of an animation.
 ///
 /// # Errors
 /// Says what the bytes are instead, or what is wrong with the picture.
@@ -57,6 +57,13 @@ fn decode_other(bytes: &[u8]) -> Result<Rgb8> {
     let (width, height) = decoder.dimensions();
     check_size(width, height)?;
     let picture = DynamicImage::from_decoder(decoder).with_context(damaged)?;
+    if picture.color().has_alpha() {
+        return Ok(Rgb8::from_rgba(
+            width,
+            height,
+            picture.into_rgba8().as_raw(),
+        )?);
+    }
     Ok(Rgb8::new(width, height, picture.into_rgb8().into_raw())?)
 }
 

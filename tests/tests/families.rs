@@ -17,6 +17,7 @@ use plume_core::config::flamingo::{
 use plume_core::config::language::{LmConfig, NormKind, Positions, Residual};
 use plume_core::config::{StemConfig, TransformerConfig, VisionConfig, VisionPool, VitConfig};
 use plume_core::cpu::Candle;
+use plume_core::image::{Preprocess, Rgb8};
 use plume_core::models::flamingo::Flamingo;
 use plume_core::models::lm::Pass;
 use plume_core::tensor::Tensor;
@@ -511,5 +512,27 @@ fn a_flamingo_and_its_image_tower_are_put_together() {
     assert!(
         wrong.contains("expected 16") && wrong.contains("found 24"),
         "{wrong}"
+    );
+}
+
+/// IDEFICS lays transparent pictures on white.
+#[test]
+fn transparent_pictures_are_laid_on_white() {
+    let golden = Golden::open(&root().join("tests/golden/flamingo/on-white.safetensors")).unwrap();
+    let (shape, rgba) = golden.tensor("rgba").unwrap();
+    let rgba: Vec<u8> = rgba.iter().map(|&byte| byte as u8).collect();
+    let picture = Rgb8::from_rgba(shape[1] as u32, shape[0] as u32, &rgba).unwrap();
+    let preprocess = Preprocess::idefics(16);
+    let expected = channels_last(&golden.tensor("pixels").unwrap());
+    let error = max_error(&preprocess.apply(&picture), &expected);
+    assert!(error <= 1e-6, "{error}");
+    // So does what a packed model carries.
+    let packed = Preprocess::from_json(&preprocess.to_json().to_string(), 16).unwrap();
+    assert_eq!(packed, preprocess);
+    // Turned first and laid on white, or the other way round.
+    let turned = picture.clone().oriented(6);
+    assert_eq!(
+        *turned.on_white(),
+        picture.on_white().into_owned().oriented(6)
     );
 }

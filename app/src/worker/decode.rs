@@ -76,10 +76,10 @@ fn refused(error: JsValue) -> String {
 async fn transparent(blob: &Blob, width: u32, height: u32) -> Option<Rgb8> {
     let buffer = JsFuture::from(blob.array_buffer()).await.ok()?;
     let bytes = js_sys::Uint8Array::new(&buffer).to_vec();
-    let picture = image::load_from_memory(&bytes).ok()?.into_rgb8();
+    let picture = image::load_from_memory(&bytes).ok()?.into_rgba8();
     // An orientation of its own, or a frame smaller than its canvas.
     ((width, height) == picture.dimensions()).then_some(())?;
-    Rgb8::new(width, height, picture.into_raw()).ok()
+    Rgb8::from_rgba(width, height, picture.as_raw()).ok()
 }
 
 /// Width, height and 4 bytes a pixel.

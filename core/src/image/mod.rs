@@ -3,6 +3,8 @@
 mod preprocess;
 mod resize;
 
+use std::borrow::Cow;
+
 pub use preprocess::{Family, Preprocess};
 pub use resize::Filter;
 
@@ -29,6 +31,8 @@ pub struct Rgb8 {
     width: u32,
     height: u32,
     data: Vec<u8>,
+    /// How opaque each pixel is, where not all are wholly.
+    alpha: Option<Vec<u8>>,
 }
 
 /// Says whether a picture of these sides can be used; asked before decoding.
@@ -69,18 +73,48 @@ impl Rgb8 {
             width,
             height,
             data,
+            alpha: None,
         })
     }
 
-    /// A picture from 4 bytes a pixel; transparency is dropped, as Pillow's
-    /// `convert("RGB")` does.
+    /// A picture from 4 bytes a pixel. The colours are those below the
+    /// transparency, as in Pillow's `convert("RGB")`; [`Rgb8::on_white`] lays
+    /// them on white.
     ///
     /// # Errors
     /// As [`Rgb8::new`].
     pub fn from_rgba(width: u32, height: u32, rgba: &[u8]) -> Result<Self, ImageError> {
         let pixels = rgba.as_chunks::<4>().0;
         let data = pixels.iter().flat_map(|&[r, g, b, _]| [r, g, b]).collect();
-        Self::new(width, height, data)
+        let mut picture = Self::new(width, height, data)?;
+        if pixels.iter().any(|pixel| pixel[3] < u8::MAX) {
+            picture.alpha = Some(pixels.iter().map(|pixel| pixel[3]).collect());
+        }
+        Ok(picture)
+    }
+
+    /// The picture on a white ground, rounded as Pillow's `alpha_composite`
+    /// rounds (`AlphaComposite.c`).
+    #[must_use]
+    pub fn on_white(&self) -> Cow<'_, Self> {
+        let Some(alpha) = &self.alpha else {
+            return Cow::Borrowed(self);
+        };
+        const BITS: u32 = 6;
+        const WHITE: u32 = 255;
+        let laid = |byte: u8, alpha: u8| {
+            let share = u32::from(alpha) << BITS;
+            let sum = u32::from(byte) * share + WHITE * ((WHITE << BITS) - share);
+            let sum = sum + (0x80 << BITS);
+            ((((sum >> 8) + sum) >> 8) >> BITS) as u8
+        };
+        let pixels = self.data.as_chunks::<3>().0.iter().zip(alpha);
+        let data = pixels.flat_map(|(pixel, &alpha)| pixel.map(|byte| laid(byte, alpha)));
+        Cow::Owned(Self {
+            data: data.collect(),
+            alpha: None,
+            ..*self
+        })
     }
 
     /// Columns.
@@ -109,6 +143,7 @@ impl Rgb8 {
         let turned = orientation >= 5;
         let (width, height) = if turned { (h, w) } else { (w, h) };
         let mut data = Vec::with_capacity(self.data.len());
+        let mut alpha = self.alpha.as_ref().map(|_| Vec::with_capacity(w * h));
         for y in 0..height {
             for x in 0..width {
                 let (sx, sy) = match orientation {
@@ -122,12 +157,16 @@ impl Rgb8 {
                 };
                 let at = (sy * w + sx) * 3;
                 data.extend_from_slice(&self.data[at..at + 3]);
+                if let (Some(alpha), Some(from)) = (&mut alpha, &self.alpha) {
+                    alpha.push(from[sy * w + sx]);
+                }
             }
         }
         Self {
             width: width as u32,
             height: height as u32,
             data,
+            alpha,
         }
     }
 }

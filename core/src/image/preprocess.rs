@@ -1,6 +1,8 @@
 //! From a picture to what an image tower takes, as the checkpoint's own
 //! configuration says.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -42,6 +44,9 @@ pub struct Preprocess {
     family: Family,
     /// Value of the margin where the crop is larger than the picture.
     fill: u8,
+    /// Whether transparent pictures are laid on white; else their colours are
+    /// taken as if they were opaque.
+    on_white: bool,
     table: Table,
 }
 
@@ -63,6 +68,8 @@ struct Explicit {
     filter: Filter,
     family: Family,
     fill: u8,
+    #[serde(default)]
+    on_white: bool,
     factor: f64,
     mean: [f64; 3],
     std: [f64; 3],
@@ -84,6 +91,7 @@ impl Preprocess {
             filter: Filter::Bicubic,
             family,
             fill: 0,
+            on_white: false,
             table: table(1.0 / 255.0, CLIP_MEAN, CLIP_STD),
         }
     }
@@ -107,10 +115,11 @@ impl Preprocess {
     }
 
     /// IDEFICS's preparation for pictures of `size` × `size`: CLIP's numbers,
-    /// whatever the proportion (`image_processing_idefics.py`).
+    /// whatever the proportion, on white (`image_processing_idefics.py`).
     pub fn idefics(size: usize) -> Self {
         Self {
             resize: Resize::Squash(size, size),
+            on_white: true,
             ..Self::clip(size, Family::Transformers)
         }
     }
@@ -144,6 +153,7 @@ impl Preprocess {
                 filter: explicit.filter,
                 family: explicit.family,
                 fill: explicit.fill,
+                on_white: explicit.on_white,
                 table: table(explicit.factor, explicit.mean, explicit.std),
             })
         } else if value.get("model_cfg").is_some() {
@@ -164,6 +174,7 @@ impl Preprocess {
             filter: self.filter,
             family: self.family,
             fill: self.fill,
+            on_white: self.on_white,
             factor: self.table.factor,
             mean: self.table.mean,
             std: self.table.std,
@@ -216,6 +227,10 @@ impl Preprocess {
 
     /// The bytes of the resized and cropped picture, `[size, size, 3]`.
     pub fn crop(&self, picture: &Rgb8) -> Vec<u8> {
+        let picture = &*match self.on_white {
+            true => picture.on_white(),
+            false => Cow::Borrowed(picture),
+        };
         let (width, height) = self.resized(picture.width() as usize, picture.height() as usize);
         let (left, top) = (self.offset(width), self.offset(height));
         let span = |offset: isize, side: usize| {
@@ -378,6 +393,7 @@ fn transformers(value: &Value, image_size: usize) -> Result<Preprocess, ImageErr
         filter,
         family: Family::Transformers,
         fill: 0,
+        on_white: false,
         table: table(factor, mean, std),
     })
 }
@@ -412,6 +428,7 @@ fn open_clip(value: &Value, image_size: usize) -> Result<Preprocess, ImageError>
         filter,
         family: Family::OpenClip,
         fill: fill.min(255) as u8,
+        on_white: false,
         table: table(
             1.0 / 255.0,
             triple(value, "mean", CLIP_MEAN)?,
@@ -456,6 +473,7 @@ fn timm(value: &Value, image_size: usize) -> Result<Preprocess, ImageError> {
         filter: filter(text("interpolation", "bicubic"))?,
         family: Family::OpenClip,
         fill: 0,
+        on_white: false,
         table: table(
             1.0 / 255.0,
             triple(value, "mean", CLIP_MEAN)?,
