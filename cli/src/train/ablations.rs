@@ -3,9 +3,9 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::base::Base;
@@ -136,13 +136,21 @@ impl Plan {
         let name = ablation.name.replace([' ', ':'], "-");
         let folder = self.work.join(name);
         let finished = folder.join("row.json");
-        if finished.exists() {
-            return serde_json::from_str(&read(&finished)?)
-                .with_context(|| format!("{} is no row", finished.display()));
-        }
         let design = Design::typed(ablation.switches)?;
         let recipe = design.recipe(self.base.clone(), self.seed, self.steps)?;
         let recipe = recipe.with_as_many_batches().with_batches_of(0.5);
+        if finished.exists() {
+            let row: Row = serde_json::from_str(&read(&finished)?)
+                .with_context(|| format!("{} is no row", finished.display()))?;
+            ensure!(
+                row.steps == recipe.steps,
+                "{} is of {} steps, not {}: rows of a table have a folder of their own",
+                finished.display(),
+                row.steps,
+                recipe.steps
+            );
+            return Ok(row);
+        }
         let mut run = if keep::file(&folder).exists() {
             Run::resume(&folder, &self.work, recipe.steps)?
         } else {
@@ -177,7 +185,7 @@ impl Plan {
     }
 
     /// In the same trials as all others.
-    fn measure(&self, model: &std::path::Path) -> Result<Report> {
+    fn measure(&self, model: &Path) -> Result<Report> {
         let learner = Learner::open(model)?;
         // Another seed than any training has.
         let seed = self.seed.wrapping_add(7_000_000);
@@ -216,9 +224,7 @@ pub fn table(rows: &[Row]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use super::{ABLATIONS, Base, Design};
+    use super::{ABLATIONS, Base, Design, Path};
 
     /// Each is a model, and another than the first or trained otherwise.
     #[test]

@@ -1,5 +1,5 @@
 //! A language model or a Flamingo as training and measuring go about it: in
-//! batches, with the features of pictures computed once.
+//! batches.
 
 use std::path::Path;
 
@@ -43,7 +43,7 @@ enum Model {
     },
 }
 
-/// Pictures of a split, and their features if there are eyes.
+/// Pictures of a split, as a model is given them.
 pub struct Gallery {
     /// What they show.
     pub pool: Pool,

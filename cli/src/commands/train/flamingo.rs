@@ -1,3 +1,4 @@
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -41,8 +42,8 @@ pub(super) struct Flamingo {
     #[arg(long, value_name = "FILE[=WEIGHT]")]
     dataset: Vec<Pages>,
     /// Documents that a step takes of each of these.
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    batch: usize,
+    #[arg(long, value_name = "N", default_value = "8")]
+    batch: NonZeroUsize,
     /// Show the drawings beside documents of your own.
     #[arg(long, requires = "dataset")]
     drawings: bool,
@@ -70,7 +71,7 @@ impl Flamingo {
                 recipe = recipe.without_drawings();
             }
             recipe.pages = self.dataset;
-            recipe.page_batch = self.batch;
+            recipe.page_batch = self.batch.get();
             Run::begin(&self.work, &self.work, recipe)?
         };
         run.train()?;
