@@ -40,6 +40,17 @@ pub enum Which {
     Streamed(String),
 }
 
+/// Which model is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Subject {
+    /// The one that classifies and is served with the page.
+    Demo,
+    /// A ViT-B/32 of random weights.
+    VitB32,
+    /// The one that writes and is served with the page.
+    Chat,
+}
+
 /// From the page.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
@@ -109,8 +120,8 @@ pub enum Command {
     SelfTest,
     /// Measure.
     Bench {
-        /// The demo's model, else a ViT-B/32 of random weights.
-        demo: bool,
+        /// Which model.
+        subject: Subject,
         /// What computes.
         device: Device,
     },

@@ -2,6 +2,7 @@
 //! Library code, so that the command line and the page measure alike; the clock
 //! is the caller's.
 
+pub mod chat;
 pub mod language;
 
 use serde::{Deserialize, Serialize};
@@ -210,12 +211,14 @@ pub async fn times<B: Backend>(
     for &batch in &plan.batches {
         let pixels = vec![0.1f32; batch * side * side * 3];
         let measured = row(batch, plan, &images, now, async || {
-            clip.embed_images(&pixels)?.read().await
+            clip.embed_images(&pixels)?.read().await?;
+            Ok(())
         });
         images.extend(measured.await?);
         let labels = vec![text.clone(); batch];
         let measured = row(batch, plan, &texts, now, async || {
-            clip.embed_texts(&labels)?.read().await
+            clip.embed_texts(&labels)?.read().await?;
+            Ok(())
         });
         texts.extend(measured.await?);
     }
@@ -234,7 +237,7 @@ async fn row(
     plan: &Plan,
     before: &[Row],
     now: &dyn Fn() -> f64,
-    run: impl AsyncFn() -> Result<Vec<f32>>,
+    mut run: impl AsyncFnMut() -> Result<()>,
 ) -> Result<Option<Row>> {
     let each = before.last().map(|row| row.median / row.batch as f64);
     if each.is_some_and(|each| each * batch as f64 > plan.most) {
@@ -271,7 +274,8 @@ async fn roof<B: Backend>(backend: &B, plan: &Plan, now: &dyn Fn() -> f64) -> Re
     // One row is read back, which makes the device finish and moves little.
     let measured = row(1, plan, &[], now, async || {
         let product = x.linear(&weight, &After::default())?;
-        product.gather(&[0])?.read().await
+        product.gather(&[0])?.read().await?;
+        Ok(())
     });
     let flops = 2.0 * (rows * inner * out) as f64;
     Ok(measured.await?.map_or(0.0, |row| flops / row.least / 1e6))

@@ -15,7 +15,7 @@ pub enum DeviceError {
     Lost(String),
     /// An allocation failed.
     #[error(
-        "the GPU ran out of memory ({0}); take smaller batches or a smaller model, or compute on the CPU"
+        "the GPU ran out of memory ({0}); take fewer pictures, a shorter text or a smaller model, or compute on the CPU"
     )]
     OutOfMemory(String),
     /// One buffer is larger than the adapter binds.

@@ -72,8 +72,8 @@ pub enum Wish {
         /// Who it is.
         id: PictureId,
     },
-    /// Say what a prompt becomes, without running it. Of several that wait only
-    /// the last is answered.
+    /// Say what a prompt becomes, without running it; also while an answer is
+    /// written.
     Plan {
         /// Told back with the answer.
         request: RequestId,
@@ -196,6 +196,9 @@ pub struct Pace {
     pub first: f64,
     /// Milliseconds in all.
     pub total: f64,
+    /// Bytes of WebAssembly memory after it.
+    #[serde(default)]
+    pub memory: f64,
 }
 
 /// Why an answer ended.

@@ -12,7 +12,7 @@ use super::results::{Jump, Results, Viewer};
 use super::store::{Job, Model, Store, store};
 use super::web::document;
 use super::{client, link, web};
-use crate::protocol::Device;
+use crate::protocol::{Device, Subject};
 
 /// The page.
 #[component]
@@ -72,14 +72,24 @@ pub fn App() -> impl IntoView {
 }
 
 /// `?selftest` and `?bench` ask for a report once the model is there; it is
-/// shown as JSON. `?bench=vit-b-32,gpu` measures that model there.
+/// shown as JSON. `?bench=vit-b-32,gpu` measures that model there, `chat` the one
+/// that writes.
 #[component]
 fn Report() -> impl IntoView {
     let store = store();
     let query = web::window().location().search().unwrap_or_default();
     let asks = |word: &str| query.contains(word);
     let (test, bench) = (asks("selftest"), asks("bench"));
-    let (demo, gpu) = (!asks("vit-b-32"), asks("gpu"));
+    let subject = match () {
+        () if asks("vit-b-32") => Subject::VitB32,
+        () if asks("chat") => Subject::Chat,
+        () => Subject::Demo,
+    };
+    let device = if asks("gpu") {
+        Device::Gpu
+    } else {
+        Device::Cpu
+    };
     let asked = StoredValue::new(!test && !bench);
     Effect::new(move |_| {
         if matches!(store.model.get(), Model::Ready(_)) && !asked.get_value() {
@@ -87,7 +97,7 @@ fn Report() -> impl IntoView {
             if test {
                 client::self_test();
             } else {
-                client::bench(demo, if gpu { Device::Gpu } else { Device::Cpu });
+                client::bench(subject, device);
             }
         }
     });

@@ -16,8 +16,8 @@ use super::store::{
 };
 use super::web::{query, window};
 use crate::protocol::{
-    Checked, Command, Device, Event, Library, Loaded, PictureId, Place, RequestId, Which, pack,
-    unpack,
+    Checked, Command, Device, Event, Library, Loaded, PictureId, Place, RequestId, Subject, Which,
+    pack, unpack,
 };
 
 /// A model, and its files where it is the person's own.
@@ -193,7 +193,7 @@ fn crashed(store: Store, message: &str) {
         }
     }
     let why = format!("Computing stopped ({message}). There may not be enough memory");
-    chat::client::worker_broke(&format!("{why}. What was written is kept."));
+    chat::client::worker_broke(store, &format!("{why}. What was written is kept."));
     if crashes > 1 {
         let lost =
             format!("{why}: take a smaller model or smaller pictures. What was computed is kept.");
@@ -501,8 +501,8 @@ pub(super) fn self_test() {
     send(&Command::SelfTest, &JsValue::NULL);
 }
 
-pub(super) fn bench(demo: bool, device: Device) {
-    send(&Command::Bench { demo, device }, &JsValue::NULL);
+pub(super) fn bench(subject: Subject, device: Device) {
+    send(&Command::Bench { subject, device }, &JsValue::NULL);
 }
 
 /// Adds a model by its address, and downloads it.

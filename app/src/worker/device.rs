@@ -20,7 +20,8 @@ impl Choice {
             Device::Cpu => (None, None),
             Device::Best | Device::Gpu => match Gpu::new().await {
                 Ok(gpu) if gpu.info().software && device == Device::Best => {
-                    let note = "WebGPU is only computed in software here, which is slower than the CPU itself";
+                    let note =
+                        "There is no graphics processor for WebGPU here, so the CPU computes";
                     (None, Some(note.to_owned()))
                 }
                 Ok(gpu) => (Some(gpu), None),

@@ -124,6 +124,15 @@ fn packed_clip(config: &str) -> Result<ClipConfig, Error> {
     clip_config(config)
 }
 
+/// A file that is served with the page.
+pub(super) async fn fetched(url: &str) -> Option<Blob> {
+    let response = JsFuture::from(scope().fetch_with_str(url)).await;
+    let response: Response = response.ok()?.unchecked_into();
+    response.ok().then_some(())?;
+    let blob = JsFuture::from(response.blob().ok()?).await;
+    Some(blob.ok()?.unchecked_into())
+}
+
 /// A model that is served with the page.
 pub(super) struct Served {
     /// For a person.
@@ -381,14 +390,8 @@ impl ModelFiles {
             let failed =
                 || format!("the demo model's {name} could not be fetched: load the page again");
             let url = format!("./demo/{}/{name}", served.folder);
-            let response = JsFuture::from(scope().fetch_with_str(&url)).await;
-            let response: Response = response.map_err(|_| failed())?.unchecked_into();
-            if !response.ok() {
-                return Err(failed());
-            }
-            let blob = response.blob().map_err(|_| failed())?;
-            let blob = JsFuture::from(blob).await.map_err(|_| failed())?;
-            files.push(((*name).to_owned(), blob.unchecked_into::<Blob>()));
+            let blob = fetched(&url).await.ok_or_else(failed)?;
+            files.push(((*name).to_owned(), blob));
         }
         let model = Self::of_blobs(served.name.to_owned(), files, tell).await?;
         Ok(Self {

@@ -1,5 +1,6 @@
 //! The worker: an inbox, one job at a time, and cancelling between jobs.
 
+mod bench;
 mod chat;
 mod check;
 mod decode;
@@ -158,7 +159,7 @@ async fn work(shared: Shared) {
             Command::Chat(wish) => chat::meet(&shared, wish, &payload).await,
             Command::Check => check(&shared, payload).await,
             Command::SelfTest => report(session::self_test().await),
-            Command::Bench { demo, device } => report(session::bench(demo, device).await),
+            Command::Bench { subject, device } => report(bench::run(subject, device).await),
             // Done as they come.
             Command::Cancel
             | Command::Library { .. }

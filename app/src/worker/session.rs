@@ -1,9 +1,7 @@
 //! A model that classifies, on a device.
 
 use plume_core::backend::Backend;
-use plume_core::bench::{Plan, times};
-use plume_core::checkpoint::Init;
-use plume_core::config::{ClipConfig, Scoring};
+use plume_core::config::Scoring;
 use plume_core::contract::Outcome;
 use plume_core::cpu::Candle;
 use plume_core::gpu::Gpu;
@@ -16,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::check::Known;
 use super::device::{Choice, memory};
-use super::files::{CLIP, ModelFiles, Opened, loading};
+use super::files::{ModelFiles, Opened};
 use super::now;
 use crate::protocol::{Checked, Device, Loaded, Scores};
 
@@ -189,45 +187,4 @@ fn outcomes(done: Result<Vec<Outcome>, Error>) -> Value {
         }
         Err(error) => json!({ "error": error.to_string() }),
     }
-}
-
-/// Measures the demo's model, or a ViT-B/32 of random weights, as JSON.
-pub(super) async fn bench(demo: bool, device: Device) -> String {
-    let report = match device {
-        Device::Cpu => measured(&Candle::new(), demo, "CPU · WebAssembly SIMD").await,
-        Device::Best | Device::Gpu => match Gpu::new().await {
-            Ok(gpu) => measured(&gpu, demo, &format!("WebGPU · {}", gpu.info().name)).await,
-            Err(error) => Err(error.to_string()),
-        },
-    };
-    report
-        .unwrap_or_else(|error| json!({ "error": error }))
-        .to_string()
-}
-
-async fn measured<B: Backend>(backend: &B, demo: bool, device: &str) -> Result<Value, String> {
-    let before = memory();
-    let (model, clip) = if demo {
-        let files = ModelFiles::served(&CLIP, loading).await?;
-        let files = files.open().map_err(|error| error.to_string())?;
-        let Opened {
-            checkpoint, config, ..
-        } = files;
-        ("demo", Clip::load(backend, &config, &checkpoint))
-    } else {
-        let config = ClipConfig::vit_b_32();
-        let init = Init::new(config.clone(), 1);
-        ("ViT-B/32", Clip::load(backend, &config, &init))
-    };
-    let clip = clip.map_err(|error| error.to_string())?;
-    let loaded = memory();
-    let times = times(&clip, &Plan::usual(), &now).await;
-    let times = times.map_err(|error| error.to_string())?;
-    let mut report = serde_json::to_value(&times).map_err(|error| error.to_string())?;
-    report["model"] = model.into();
-    report["device"] = device.into();
-    report["memory_before"] = before.into();
-    report["memory_loaded"] = loaded.into();
-    report["memory_after"] = memory().into();
-    Ok(report)
 }

@@ -13,6 +13,7 @@ use crate::config::flamingo::FlamingoConfig;
 use crate::config::language::LmConfig;
 use crate::models::lm::{Decoder, Pass};
 use crate::quant::{BLOCK, Quantization};
+use crate::tasks::writer::Writer;
 use crate::tensor::Tensor;
 
 /// Kernels run and times that work was handed over so far; none where the
@@ -57,9 +58,9 @@ pub async fn text_times<B: Backend, D: Decoder<B>>(
         if logits { lm.logits(&last) } else { Ok(last) }
     };
     let step = [prompt[prompt.len() - 1]];
-    let read = async || pass(prompt, 0)?.read().await;
+    let read = async || pass(prompt, 0)?.read().await.map(|_| ());
     let prefill = row(1, plan, &[], now, read).await?;
-    let write = async || pass(&step, prompt.len())?.read().await;
+    let write = async || pass(&step, prompt.len())?.read().await.map(|_| ());
     let token = row(1, plan, &[], now, &write).await?;
     let before = counters();
     write().await?;
@@ -78,6 +79,30 @@ pub async fn text_times<B: Backend, D: Decoder<B>>(
         dispatches: spent.map(|spent| spent[0]),
         submits: spent.map(|spent| spent[1]),
     })
+}
+
+/// Tokens of a prompt, where a model reads as many.
+pub const PROMPT: usize = 256;
+
+/// Measures a whole model, without pictures, as [`text_times`] does.
+///
+/// # Errors
+/// Where the device fails.
+pub async fn writer_times<B: Backend>(
+    writer: &Writer<B>,
+    plan: &Plan,
+    clock: (&dyn Fn() -> f64, Counters<'_>),
+) -> Result<TextTimes> {
+    let length = PROMPT.min(writer.lm().config().context / 2);
+    // Any token but one that stands for a picture.
+    let marks = |id: &u32| {
+        let flamingo = writer.flamingo();
+        flamingo.is_none_or(|flamingo| flamingo.image_numbers(&[*id]) == [0])
+    };
+    let prompt: Vec<u32> = (1..).filter(marks).take(1).cycle().take(length).collect();
+    let plain = writer.prompt(&[], &[])?;
+    let reading = writer.reading(&plain)?;
+    text_times(&reading, &prompt, true, plan, clock).await
 }
 
 /// Bytes of weights that are read for a token: the language model's blocks and
@@ -113,7 +138,11 @@ pub async fn copy_rate<B: Backend>(
     let measured = row(1, plan, &[], now, async || {
         let both = Tensor::concat(&half, &half)?;
         // One number is read back, which makes the device finish.
-        both.reshape(&[len / 2 * 2, 1])?.gather(&[0])?.read().await
+        both.reshape(&[len / 2 * 2, 1])?
+            .gather(&[0])?
+            .read()
+            .await?;
+        Ok(())
     });
     let bytes = 8.0 * (len / 2 * 2) as f64;
     Ok(measured.await?.map_or(0.0, |row| bytes / row.least / 1e6))

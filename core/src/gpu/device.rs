@@ -51,6 +51,14 @@ pub(super) struct Opened {
     pub(super) fault: Fault,
 }
 
+/// What was said of an error; a browser's has no words of its own.
+fn said(words: String) -> String {
+    if words.starts_with('<') {
+        return "the browser says".to_owned();
+    }
+    words
+}
+
 /// Opens the best adapter with its own limits on buffers and the default ones
 /// on everything else.
 pub(super) async fn open(memory: MemoryLimits) -> Result<Opened, DeviceError> {
@@ -89,7 +97,9 @@ pub(super) async fn open(memory: MemoryLimits) -> Result<Opened, DeviceError> {
     let errors = fault.clone();
     device.on_uncaptured_error(Arc::new(move |error| {
         errors.keep(match error {
-            wgpu::Error::OutOfMemory { source } => DeviceError::OutOfMemory(source.to_string()),
+            wgpu::Error::OutOfMemory { source } => {
+                DeviceError::OutOfMemory(said(source.to_string()))
+            }
             other => DeviceError::Validation(other.to_string()),
         });
     }));

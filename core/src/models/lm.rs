@@ -518,11 +518,7 @@ impl<B: Backend> Lm<B> {
     /// # Errors
     /// Where the device fails.
     pub fn cache(&self, capacity: usize, padding: &[usize]) -> Result<Cache<B>> {
-        let empty = |rows: usize, width: usize| {
-            let shape = [padding.len(), rows, width];
-            let zeros = vec![0.0; shape.iter().product()];
-            Tensor::upload(&self.backend, &zeros, &shape)
-        };
+        let empty = |rows, width| self.zeros([padding.len(), rows, width]);
         let width = self.config.width;
         let smeared = self.config.smeared_keys;
         let layers = self.blocks.iter().map(|_| {
@@ -540,6 +536,14 @@ impl<B: Backend> Lm<B> {
         })
     }
 
+    /// Zeros that are made on the device, from one row: those of a large model's
+    /// cache would fill the memory of the host.
+    fn zeros(&self, [batch, rows, width]: [usize; 3]) -> Result<Tensor<B>> {
+        let row = Tensor::upload(&self.backend, &vec![0.0; width], &[1, width])?;
+        let all = row.gather(&vec![0; batch * rows])?;
+        all.reshape(&[batch, rows, width])
+    }
+
     /// Makes room for `capacity` tokens of each sequence; what is in the cache
     /// stays.
     ///
@@ -549,11 +553,7 @@ impl<B: Backend> Lm<B> {
         if capacity <= cache.capacity {
             return Ok(());
         }
-        let more = |width: usize| {
-            let shape = [cache.batch, capacity - cache.capacity, width];
-            let zeros = vec![0.0; shape.iter().product()];
-            Tensor::upload(&self.backend, &zeros, &shape)
-        };
+        let more = |width| self.zeros([cache.batch, capacity - cache.capacity, width]);
         let width = self.config.width;
         for kept in &mut cache.layers {
             kept.kv = Tensor::concat(&kept.kv, &more(2 * width)?)?;

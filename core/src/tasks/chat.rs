@@ -10,7 +10,7 @@ pub use look::{Look, Seen};
 
 use super::generate::{End, Options, TextStream, write_on};
 use super::score::{Likelihood, score_on};
-use super::writer::Writer;
+use super::writer::{Plan, Writer};
 use crate::backend::Backend;
 use crate::config::flamingo::ResamplerKind;
 use crate::image::Rgb8;
@@ -19,12 +19,17 @@ use crate::models::lm::Cache;
 use crate::prompts::Segment;
 use crate::{Error, Result};
 
+/// Pictures that are remembered beyond those of the last prompt.
+const SPARE: usize = 16;
+
 /// A Flamingo, the pictures that it has been shown, and what it has read last.
 pub struct Chat<B: Backend> {
     writer: Writer<B>,
     gates: Vec<(usize, f32, f32)>,
     /// What was made of each picture, by its name.
     pictures: HashMap<String, Media<B>>,
+    /// Their names, the last one used last.
+    used: Vec<String>,
     /// Those of the last prompt, in its order.
     shown: Option<Shown<B>>,
     read: Option<Read<B>>,
@@ -50,17 +55,6 @@ struct Read<B: Backend> {
 struct Prompt {
     ids: Vec<u32>,
     names: Vec<String>,
-}
-
-/// What a prompt becomes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// The exact text that the tokenizer is given.
-    pub text: String,
-    /// Tokens of each segment.
-    pub tokens: Vec<usize>,
-    /// Tokens in all, the marks of the start included.
-    pub total: usize,
 }
 
 /// What was written after a prompt.
@@ -93,6 +87,7 @@ impl<B: Backend> Chat<B> {
             writer,
             gates,
             pictures: HashMap::new(),
+            used: Vec::new(),
             shown: None,
             read: None,
             origins: HashMap::new(),
@@ -183,7 +178,24 @@ impl<B: Backend> Chat<B> {
         let media = self.flamingo()?.media(&visual, 1)?;
         media.wait().await?;
         self.pictures.insert(name.to_owned(), media);
+        self.used.push(name.to_owned());
         Ok(())
+    }
+
+    /// Forgets the pictures that were used longest ago, but none of a prompt that
+    /// was read: a long conversation takes no more memory than what is read of
+    /// it.
+    fn tidy(&mut self, names: &[String]) {
+        self.used.retain(|name| !names.contains(name));
+        let spare = self.used.len().saturating_sub(SPARE);
+        for name in self.used.drain(..spare).collect::<Vec<_>>() {
+            self.forget(&name);
+        }
+        for name in names {
+            if !self.used.contains(name) {
+                self.used.push(name.clone());
+            }
+        }
     }
 
     /// Whether a picture has been looked at.
@@ -194,6 +206,7 @@ impl<B: Backend> Chat<B> {
     /// Forgets a picture.
     pub fn forget(&mut self, name: &str) {
         self.pictures.remove(name);
+        self.used.retain(|other| other != name);
         self.origins.remove(name);
         if let Some((names, _)) = &self.shown
             && names.iter().any(|other| other == name)
@@ -207,23 +220,7 @@ impl<B: Backend> Chat<B> {
     /// # Errors
     /// Where the tokenizer fails.
     pub fn plan(&self, segments: &[Segment]) -> Result<Plan> {
-        let style = self.writer.style();
-        let end = |count: usize| style.text(&segments[..count]).len();
-        let ends: Vec<usize> = (0..=segments.len()).map(end).collect();
-        let places = self.writer.places(segments)?;
-        let mut tokens = vec![0; segments.len()];
-        for place in places.iter().filter_map(|(_, place)| *place) {
-            // What comes before the first segment belongs to none.
-            let after = ends.partition_point(|&end| end <= place);
-            if let Some(count) = after.checked_sub(1).and_then(|i| tokens.get_mut(i)) {
-                *count += 1;
-            }
-        }
-        Ok(Plan {
-            text: style.text(segments),
-            tokens,
-            total: places.len(),
-        })
+        self.writer.words().plan(segments)
     }
 
     /// Goes on with a prompt, whose pictures have been seen, with at most as
@@ -290,6 +287,7 @@ impl<B: Backend> Chat<B> {
         };
         ids.extend(&written.ids);
         ids.truncate(cache.len());
+        self.tidy(&names);
         self.read = Some(Read {
             ids,
             names,
@@ -317,6 +315,7 @@ impl<B: Backend> Chat<B> {
         let decoder = reading(&self.writer, &self.pictures, &mut self.shown, &names, &ids)?;
         let scores = score_on(&decoder, &mut cache, &ids, &answers).await?;
         ids.truncate(cache.len());
+        self.tidy(&names);
         self.read = Some(Read {
             ids,
             names,

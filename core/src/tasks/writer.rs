@@ -4,6 +4,8 @@
 //! To open one: [`Weights::open`], then [`WriterConfig::of`] what the weights
 //! or the texts beside them say, then [`Writer::load`] onto a device.
 
+use std::rc::Rc;
+
 use serde_json::{Value, json};
 
 use crate::backend::Backend;
@@ -247,11 +249,69 @@ impl<B: Backend> Model<B> {
     }
 }
 
+/// The words of a model: how prompts are written, and the tokens that they
+/// become. They can be asked while the model is busy.
+pub struct Words {
+    tokenizer: TextTokenizer,
+    style: PromptStyle,
+}
+
+/// What a prompt becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The exact text that the tokenizer is given.
+    pub text: String,
+    /// Tokens of each segment.
+    pub tokens: Vec<usize>,
+    /// Tokens in all, the marks of the start included.
+    pub total: usize,
+}
+
+impl Words {
+    /// What a prompt becomes, without running it.
+    ///
+    /// # Errors
+    /// Where the tokenizer fails.
+    pub fn plan(&self, segments: &[Segment]) -> Result<Plan> {
+        let style = &self.style;
+        let end = |count: usize| style.text(&segments[..count]).len();
+        let ends: Vec<usize> = (0..=segments.len()).map(end).collect();
+        let places = self.places(segments)?;
+        let mut tokens = vec![0; segments.len()];
+        for place in places.iter().filter_map(|(_, place)| *place) {
+            // What comes before the first segment belongs to none.
+            let after = ends.partition_point(|&end| end <= place);
+            if let Some(count) = after.checked_sub(1).and_then(|i| tokens.get_mut(i)) {
+                *count += 1;
+            }
+        }
+        Ok(Plan {
+            text: style.text(segments),
+            tokens,
+            total: places.len(),
+        })
+    }
+
+    fn ids(&self, segments: &[Segment]) -> Result<Vec<u32>> {
+        let text = self.style.text(segments);
+        Ok(self.tokenizer.encode(&text, self.whole())?)
+    }
+
+    fn places(&self, segments: &[Segment]) -> Result<Vec<(u32, Option<usize>)>> {
+        let text = self.style.text(segments);
+        Ok(self.tokenizer.places(&text, self.whole())?)
+    }
+
+    /// A style that has a start of its own needs none from the tokenizer.
+    fn whole(&self) -> bool {
+        self.style.start.is_empty()
+    }
+}
+
 /// A model that writes, on a device.
 pub struct Writer<B: Backend> {
     model: Model<B>,
-    tokenizer: TextTokenizer,
-    style: PromptStyle,
+    words: Rc<Words>,
     stops: Vec<u32>,
 }
 
@@ -270,16 +330,23 @@ impl<B: Backend> Writer<B> {
     /// or the device fails.
     pub fn load(backend: &B, config: &WriterConfig, source: &dyn Source) -> Result<Self> {
         Ok(Self {
-            tokenizer: TextTokenizer::from_json(config.tokenizer.as_bytes())?,
+            words: Rc::new(Words {
+                tokenizer: TextTokenizer::from_json(config.tokenizer.as_bytes())?,
+                style: config.style.clone(),
+            }),
             model: Model::load(backend, config, source)?,
-            style: config.style.clone(),
             stops: config.stops.clone(),
         })
     }
 
+    /// Its words.
+    pub fn words(&self) -> &Rc<Words> {
+        &self.words
+    }
+
     /// The tokenizer.
     pub fn tokenizer(&self) -> &TextTokenizer {
-        &self.tokenizer
+        &self.words.tokenizer
     }
 
     /// Tokens that end a text.
@@ -289,7 +356,7 @@ impl<B: Backend> Writer<B> {
 
     /// How prompts are written.
     pub fn style(&self) -> &PromptStyle {
-        &self.style
+        &self.words.style
     }
 
     /// The language model.
@@ -334,8 +401,7 @@ impl<B: Backend> Writer<B> {
     /// # Errors
     /// Where the tokenizer fails.
     pub fn ids(&self, segments: &[Segment]) -> Result<Vec<u32>> {
-        let text = self.style.text(segments);
-        Ok(self.tokenizer.encode(&text, self.whole())?)
+        self.words.ids(segments)
     }
 
     /// The tokens of a prompt, and the byte of its text at which each begins;
@@ -344,13 +410,7 @@ impl<B: Backend> Writer<B> {
     /// # Errors
     /// Where the tokenizer fails.
     pub fn places(&self, segments: &[Segment]) -> Result<Vec<(u32, Option<usize>)>> {
-        let text = self.style.text(segments);
-        Ok(self.tokenizer.places(&text, self.whole())?)
-    }
-
-    /// A style that has a start of its own needs none from the tokenizer.
-    fn whole(&self) -> bool {
-        self.style.start.is_empty()
+        self.words.places(segments)
     }
 
     /// A prompt, with what [`Writer::see`] made of each of its pictures, in

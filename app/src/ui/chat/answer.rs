@@ -269,15 +269,14 @@ pub(super) fn plan_along(chat: Chat) {
         chat.task.track();
         let settings = chat.settings.get();
         let ready = chat.writer().is_some();
-        let busy = !chat.idle();
         let now = round.get_value() + 1;
         round.set_value(now);
-        if !ready || busy {
+        if !ready {
             return;
         }
         spawn_local(async move {
             gloo_timers::future::TimeoutFuture::new(200).await;
-            let last = move || round.try_get_value() == Some(now) && untrack(|| chat.idle());
+            let last = move || round.try_get_value() == Some(now);
             if !last() {
                 return;
             }

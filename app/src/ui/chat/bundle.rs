@@ -46,9 +46,10 @@ async fn data_url(blob: &Blob) -> Option<String> {
     reader.result().ok()?.as_string()
 }
 
-/// Back again. Browsers read data URLs by `fetch`; nothing is sent.
+/// Back again. Browsers read data URLs by `fetch`; nothing is sent. What kind of
+/// picture it is stands in its bytes, not always in the URL.
 async fn blob(url: &str) -> Option<Blob> {
-    if !url.starts_with("data:image/") {
+    if !url.starts_with("data:") {
         return None;
     }
     let response = Request::get(url).send().await.ok()?;

@@ -39,8 +39,6 @@ struct Client {
     waiting: HashMap<RequestId, oneshot::Sender<Result<News, String>>>,
     /// The answer that is written, and how much of it has been read aloud.
     writing: Option<(RequestId, usize)>,
-    /// The plan that is waited for.
-    plan: Option<RequestId>,
     /// The model that last worked, and the wish for the one to come.
     model: Option<Chosen>,
     loading: Option<(RequestId, Chosen)>,
@@ -92,10 +90,6 @@ const STRANGE: &str = "the worker answered something else: reload the page";
 
 pub(super) async fn planned(prompt: Vec<Piece>) -> Result<Planned, String> {
     let request = next();
-    // The worker passes over the one before, if that still waits.
-    if let Some(before) = CLIENT.with_borrow_mut(|client| client.plan.replace(request)) {
-        settle(before, Err(String::new()));
-    }
     match ask(request, Wish::Plan { request, prompt }).await? {
         News::Planned { planned, .. } => Ok(planned),
         _ => Err(STRANGE.to_owned()),
@@ -273,7 +267,11 @@ pub(in crate::ui) fn worker_came(store: Store) {
 
 /// The worker broke; what it was asked for is told so. The model that broke
 /// it in loading is not tried again.
-pub(in crate::ui) fn worker_broke(message: &str) {
+pub(in crate::ui) fn worker_broke(store: Store, message: &str) {
+    // Nothing is asked of the next one before it has the model.
+    if store.chat.begun.get_untracked() {
+        store.chat.model.set(Model::Loading(0.0));
+    }
     let waiting = CLIENT.with_borrow_mut(|client| {
         client.loading = None;
         std::mem::take(&mut client.waiting)

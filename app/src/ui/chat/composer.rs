@@ -130,12 +130,14 @@ fn Tools() -> impl IntoView {
             });
         }
     };
-    let put = move |name: &'static str| {
+    // Made here, not where they are shown: a picture comes when its dialogue is
+    // gone.
+    let [drawn, snapped] = ["drawing.png", "camera.png"].map(|name| {
         Callback::new(move |blob: web_sys::Blob| {
             let id = media::add(chat, name, &[blob]);
             chat.composer.insert(chat, &[id]);
         })
-    };
+    });
     let sample = Callback::new(move |name: String| {
         spawn_local(async move {
             if let Some(blob) = fetch_sample(&name).await {
@@ -176,10 +178,10 @@ fn Tools() -> impl IntoView {
             <div class="composer-samples"><Gallery act="Put in" take=sample/></div>
         </Show>
         <Show when=move || drawing.get()>
-            <Draw close=move || drawing.set(false) take=put("drawing.png")/>
+            <Draw close=move || drawing.set(false) take=drawn/>
         </Show>
         <Show when=move || camera.get()>
-            <Camera close=move || camera.set(false) take=put("camera.png")/>
+            <Camera close=move || camera.set(false) take=snapped/>
         </Show>
     }
 }

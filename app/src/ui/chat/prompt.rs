@@ -154,8 +154,7 @@ async fn shots(chat: Chat, goal: &Goal) -> Result<Vec<Shot>, String> {
 /// tokens of answer.
 ///
 /// # Errors
-/// What the worker says, or nothing where it is not `wanted` any more: of
-/// several plans that wait the worker meets the last alone.
+/// What the worker says, or nothing where it is not `wanted` any more.
 pub(super) async fn settle(
     chat: Chat,
     goal: &Goal,

@@ -62,6 +62,9 @@ fn shown(parts: Vec<Piece>) -> impl IntoView {
         .collect_view()
 }
 
+/// Tokens of an answer that say something of its speed.
+const FEW: usize = 5;
+
 /// Figures of an answer.
 fn figures(ended: Ended, pace: Pace) -> String {
     let why = match ended {
@@ -73,7 +76,7 @@ fn figures(ended: Ended, pace: Pace) -> String {
         return why.trim_start_matches(" · ").to_owned();
     }
     let rate = match (pace.written, pace.total - pace.first) {
-        (n, spent) if n > 1 && spent > 0.0 => {
+        (n, spent) if n >= FEW && spent > 0.0 => {
             format!(" · {:.1} tokens/s", (n - 1) as f64 / spent * 1000.0)
         }
         _ => String::new(),
@@ -139,7 +142,7 @@ fn TurnView(id: Id) -> impl IntoView {
                     <p class="answer" data-answer=text>{text}<Show when=move || writing.get()><span class="caret" aria-hidden="true"></span></Show></p>
                     {move || match outcome.get() {
                         Outcome::Busy | Outcome::Edited => ().into_any(),
-                        Outcome::Written { ended, pace } => view! { <p class="timings">{figures(ended, pace)}</p> }.into_any(),
+                        Outcome::Written { ended, pace } => view! { <p class="timings" data-memory=pace.memory.to_string()>{figures(ended, pace)}</p> }.into_any(),
                         Outcome::Scored { likely, orders } => view! { <Likelihoods likely orders/> }.into_any(),
                         Outcome::Failed(message) => view! { <p class="state failed">{message}</p> }.into_any(),
                     }}

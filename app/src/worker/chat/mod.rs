@@ -5,13 +5,16 @@ mod pictures;
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
 use plume_core::prompts::Segment;
 use plume_core::tasks::generate::{End, Method, Options};
 use plume_core::tasks::score::ensemble;
+use plume_core::tasks::writer::Words;
 use plume_core::{DeviceError, Error};
 use wasm_bindgen::JsValue;
 
+use super::device::memory;
 use super::files::FLAMINGO;
 use super::{Shared, Worker, now, pause, post};
 use crate::protocol::chat::{
@@ -25,6 +28,9 @@ use pictures::Held;
 #[derive(Default)]
 pub(super) struct State {
     model: Option<Model>,
+    /// Its words, and the tokens of the longest text: here also while the model
+    /// is at work.
+    words: Option<(Rc<Words>, usize)>,
     pictures: HashMap<PictureId, Held>,
     /// What is being done is to end.
     stopped: bool,
@@ -33,6 +39,10 @@ pub(super) struct State {
 }
 
 impl State {
+    fn drop_model(&mut self) {
+        (self.model, self.words) = (None, None);
+    }
+
     /// Embeddings of a model that classified before are of no use.
     pub(super) fn forget_embeddings(&mut self) {
         let held = self.pictures.values_mut();
@@ -63,6 +73,8 @@ impl From<&str> for Trouble {
         Self::Words(words.to_owned())
     }
 }
+
+const NO_MODEL: &str = "no model that writes is loaded: load one";
 
 /// Milliseconds after which the inbox is looked at while something is done, and
 /// what was written meanwhile is told.
@@ -100,10 +112,12 @@ pub(super) fn receive(worker: &mut Worker, wish: Wish, payload: JsValue) {
             });
             return;
         }
-        // Only the last model counts, and the last plan.
-        Wish::Load { .. } | Wish::Plan { .. } => {
-            worker.inbox.retain(|(other, _)| !queued(other, &wish));
+        // Whatever else is done.
+        Wish::Plan { request, prompt } if worker.chat.words.is_some() => {
+            return tell(plan(&worker.chat, *request, prompt));
         }
+        // Only the last model counts.
+        Wish::Load { .. } => worker.inbox.retain(|(other, _)| !queued(other, &wish)),
         _ => {}
     }
     if matches!(wish, Wish::Load { .. }) {
@@ -142,7 +156,9 @@ pub(super) async fn meet(shared: &Shared, wish: Wish, payload: &JsValue) {
         Wish::Forget { id } => return pictures::forget(shared, id),
         // Done as it comes.
         Wish::Stop => return,
-        Wish::Plan { request, prompt } => (request, plan(shared, request, &prompt).await),
+        Wish::Plan { request, prompt } => {
+            return tell(plan(&shared.borrow().chat, request, &prompt));
+        }
         Wish::Write {
             request,
             prompt,
@@ -200,10 +216,12 @@ async fn load(
 ) -> Result<Writer, String> {
     let files = super::model_files(shared, which, payload, (&FLAMINGO, loading)).await?;
     // The one before makes room; the page loads it again if this fails.
-    shared.borrow_mut().chat.model = None;
+    shared.borrow_mut().chat.drop_model();
     let loaded = Model::load(device, files).await;
     let (model, writer) = loaded.map_err(|error| error.to_string())?;
-    shared.borrow_mut().chat.model = Some(model);
+    let chat = &mut shared.borrow_mut().chat;
+    chat.words = Some((model.words(), model.context()));
+    chat.model = Some(model);
     Ok(writer)
 }
 
@@ -215,7 +233,7 @@ async fn attempt<T>(
 ) -> Result<T, String> {
     let model = shared.borrow_mut().chat.model.take();
     let Some(mut model) = model else {
-        return Err("no model that writes is loaded: load one".to_owned());
+        return Err(NO_MODEL.to_owned());
     };
     let done = job(&mut model).await;
     if !matches!(&done, Err(Trouble::Core(Error::Device(_)))) {
@@ -238,7 +256,7 @@ fn settle(shared: &Shared, trouble: Trouble) -> String {
 
 /// The device of the chat failed.
 fn lost(shared: &Shared, error: &DeviceError) {
-    shared.borrow_mut().chat.model = None;
+    shared.borrow_mut().chat.drop_model();
     tell(News::DeviceLost {
         message: error.to_string(),
     });
@@ -247,9 +265,9 @@ fn lost(shared: &Shared, error: &DeviceError) {
 
 /// What became of the chat's device when another was lost.
 pub(super) fn ask_device(shared: &Shared) {
-    let model = &mut shared.borrow_mut().chat.model;
-    if let Some(error @ DeviceError::Lost(_)) = model.as_ref().and_then(Model::fault) {
-        *model = None;
+    let chat = &mut shared.borrow_mut().chat;
+    if let Some(error @ DeviceError::Lost(_)) = chat.model.as_ref().and_then(Model::fault) {
+        chat.drop_model();
         tell(News::DeviceLost {
             message: error.to_string(),
         });
@@ -302,18 +320,26 @@ fn method(how: How) -> Method {
     }
 }
 
-async fn plan(shared: &Shared, request: RequestId, prompt: &[Piece]) -> Result<News, String> {
-    attempt(shared, async |model| {
-        let plan = model.plan(&segments(prompt))?;
-        let planned = Planned {
-            text: plan.text,
-            tokens: plan.tokens,
-            total: plan.total,
-            context: model.context(),
-        };
-        Ok(News::Planned { request, planned })
-    })
-    .await
+fn plan(state: &State, request: RequestId, prompt: &[Piece]) -> News {
+    let Some((words, context)) = &state.words else {
+        let message = NO_MODEL.to_owned();
+        return News::Failed { request, message };
+    };
+    match words.plan(&segments(prompt)) {
+        Ok(plan) => {
+            let planned = Planned {
+                text: plan.text,
+                tokens: plan.tokens,
+                total: plan.total,
+                context: *context,
+            };
+            News::Planned { request, planned }
+        }
+        Err(error) => News::Failed {
+            request,
+            message: error.to_string(),
+        },
+    }
 }
 
 /// An answer as it comes.
@@ -395,6 +421,7 @@ async fn write(
             written: answer.tokens,
             first: stream.first.unwrap_or(total),
             total,
+            memory: f64::from(memory()),
         },
     })
 }

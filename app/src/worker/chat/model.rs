@@ -1,15 +1,16 @@
 //! A model that writes, on a device.
 
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
 use plume_core::cpu::Candle;
 use plume_core::gpu::Gpu;
 use plume_core::image::Rgb8;
 use plume_core::prompts::Segment;
-use plume_core::tasks::chat::{Answer, Chat, Look, Plan};
+use plume_core::tasks::chat::{Answer, Chat, Look};
 use plume_core::tasks::generate::Options;
 use plume_core::tasks::score::Likelihood;
-use plume_core::tasks::writer::Writer as Opened;
+use plume_core::tasks::writer::{Words, Writer as Opened};
 use plume_core::{DeviceError, Error};
 
 use crate::protocol::chat::Writer;
@@ -99,8 +100,8 @@ impl Model {
         on!(self, chat => chat.forget(&id.to_string()));
     }
 
-    pub(super) fn plan(&self, prompt: &[Segment]) -> Result<Plan, Error> {
-        on!(self, chat => chat.plan(prompt))
+    pub(super) fn words(&self) -> Rc<Words> {
+        on!(self, chat => chat.writer().words().clone())
     }
 
     pub(super) fn context(&self) -> usize {

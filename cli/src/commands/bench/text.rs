@@ -8,7 +8,8 @@ use anyhow::Result;
 use plume_core::backend::Backend;
 use plume_core::bench::Plan;
 use plume_core::bench::language::{
-    Counters, Noise, TextTimes, bytes_read, copy_rate, layer_pair, stored_bytes, text_times,
+    Counters, Noise, PROMPT, TextTimes, bytes_read, copy_rate, layer_pair, stored_bytes,
+    text_times, writer_times,
 };
 use plume_core::checkpoint::{Asked, asked};
 use plume_core::models::flamingo::{Flamingo, Illustrated};
@@ -18,8 +19,6 @@ use super::Dtype;
 use crate::commands::print;
 use crate::writer::WriterFiles;
 
-/// Tokens of a prompt, where a model reads as many.
-const PROMPT: usize = 256;
 /// Numbers that are copied: more than caches hold.
 const COPIED: usize = 32 << 20;
 
@@ -97,19 +96,7 @@ impl Text<'_> {
     ) -> Result<(TextTimes, u64)> {
         let files = WriterFiles::open(self.model)?;
         let writer = files.load(backend)?;
-        let length = PROMPT.min(files.config.lm().context / 2);
-        // Any token but one that stands for a picture.
-        let marks = |id: &u32| {
-            writer
-                .flamingo()
-                .is_none_or(|f| f.image_numbers(&[*id]) == [0])
-        };
-        let prompt: Vec<u32> = (1..).filter(marks).take(1).cycle().take(length).collect();
-        let plain = writer.prompt(&[], &[])?;
-        let reading = writer.reading(&plain)?;
-        let plan = Plan::usual();
-        let times = text_times(&reading, &prompt, true, &plan, clock);
-        let times = pollster::block_on(times)?;
+        let times = pollster::block_on(writer_times(&writer, &Plan::usual(), clock))?;
         let all = files.config.asked()?;
         let file = files.checkpoint.file();
         let layout = files.checkpoint.layout();
