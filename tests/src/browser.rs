@@ -246,7 +246,7 @@ impl Browser {
     /// of the page.
     ///
     /// # Errors
-    /// Where the driver refuses.
+    /// Where the driver refuses, or the page is wider than that.
     pub async fn shot(&self, path: &Path, width: u32, dark: bool) -> Result<()> {
         let tools = self.driver.cdp();
         let size =
@@ -259,6 +259,12 @@ impl Browser {
         tools.send_raw("Emulation.setEmulatedMedia", media).await?;
         tokio::time::sleep(Duration::from_millis(300)).await;
         self.driver.screenshot(path).await?;
+        // A page that is wider makes a phone's window wider as well.
+        let wide = "return document.documentElement.scrollWidth";
+        let wide = self.script(wide, vec![]).await?;
+        if wide.as_u64().is_none_or(|wide| wide > u64::from(width)) {
+            bail!("at a width of {width} the page has {wide}");
+        }
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Shared helpers of the tests.
 
 pub mod browser;
+pub mod chatting;
 pub mod checkpoint;
 pub mod command;
 pub mod gguf;

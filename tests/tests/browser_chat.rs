@@ -1,199 +1,16 @@
 //! The chat, in a real Chromium, by the steps of a person.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
-
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use plume_core::backend::WeightData;
-use plume_core::checkpoint::Source;
 use plume_tests::browser::{Browser, page, sample, serve};
-use plume_tests::command::printed;
-use plume_tests::writers::{Drawn, small_flamingo, write_flamingo};
-use plume_tests::{plume, root};
+use plume_tests::chatting::{
+    NAME, act, answer, choose_task, click, draw, generated, open, pictures_of, prompt_file,
+    put_sample, reading, ready_made, saved, send, set, small, type_into,
+};
+use plume_tests::root;
 use serde_json::{Value, json};
-use thirtyfour::By;
 use tokio::sync::Mutex;
 
 /// One browser at a time: two cores are soon busy.
 static TURN: Mutex<()> = Mutex::const_new(());
-
-/// Weights of a model that never ends by itself: the row of the token that
-/// ends a chunk is zero.
-struct Endless;
-
-impl Source for Endless {
-    fn read(&self, name: &str, shape: &[usize]) -> plume_core::Result<WeightData> {
-        let mut numbers = Drawn(5).read(name, shape)?.into_f32();
-        if let [160, width] = *shape {
-            numbers[158 * width..159 * width].fill(0.0);
-        }
-        Ok(WeightData::F32(numbers))
-    }
-}
-
-/// A small Flamingo of random weights, in its files.
-fn small(name: &str) -> PathBuf {
-    reading(name, 64)
-}
-
-/// The same for texts of so many tokens.
-fn reading(name: &str, context: usize) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chat-{name}"));
-    let mut config = small_flamingo();
-    config.lm.context = context;
-    write_flamingo(&folder, &config, &Endless).unwrap();
-    folder.canonicalize().unwrap()
-}
-
-const NAME: &str = "return document.querySelector('.model-name')?.textContent";
-
-async fn act(browser: &Browser, script: &str) {
-    browser.script(script, vec![]).await.unwrap();
-}
-
-async fn click(browser: &Browser, css: &str) {
-    let element = browser.driver.find(By::Css(css)).await.unwrap();
-    element.scroll_into_view().await.unwrap();
-    element.click().await.unwrap();
-}
-
-async fn type_into(browser: &Browser, css: &str, text: &str) {
-    let element = browser.driver.find(By::Css(css)).await.unwrap();
-    element.send_keys(text).await.unwrap();
-}
-
-async fn set(browser: &Browser, css: &str, value: &str) {
-    let script = "const field = document.querySelector(arguments[0]);
-        field.value = arguments[1];
-        field.dispatchEvent(new Event('input', { bubbles: true }));
-        field.dispatchEvent(new Event('change', { bubbles: true }));";
-    let arguments = vec![json!(css), json!(value)];
-    browser.script(script, arguments).await.unwrap();
-}
-
-/// Opens the chat and gives it a model from disk.
-async fn open(browser: &Browser, address: &str, model: &Path) {
-    browser
-        .driver
-        .goto(format!("{address}#chat"))
-        .await
-        .unwrap();
-    browser
-        .until("return document.querySelector('main.chat')")
-        .await
-        .unwrap();
-    // The one that comes with the page is there, or is told to be missing.
-    browser
-        .until("return document.querySelector('#device-badge').dataset.kind !== 'loading'")
-        .await
-        .unwrap();
-    let files = ["model.safetensors", "config.json", "tokenizer.json"];
-    browser
-        .choose_files("#model-input", &files.map(|name| model.join(name)))
-        .await
-        .unwrap();
-    browser
-        .until(&format!(
-            "return (() => {{ {NAME} }})() === 'model.safetensors'"
-        ))
-        .await
-        .unwrap();
-}
-
-/// Loads a set that comes with the page.
-async fn ready_made(browser: &Browser, name: &str, shots: usize) {
-    let button = format!("document.querySelector('.ready-made [data-set=\"{name}\"]')");
-    browser.until(&format!("return {button}")).await.unwrap();
-    act(browser, &format!("{button}.click()")).await;
-    let there = format!(
-        "return document.querySelectorAll('.shot .media').length === {shots}
-            && document.querySelector('#composer .media') !== null"
-    );
-    browser.until(&there).await.unwrap();
-}
-
-/// Sends what the composer holds → the answer, as it was written.
-async fn send(browser: &Browser) -> String {
-    click(browser, "#send").await;
-    answer(browser).await
-}
-
-/// Waits for the last answer.
-async fn answer(browser: &Browser) -> String {
-    browser
-        .until(
-            "const last = [...document.querySelectorAll('.turn')].pop();
-             return last?.getAttribute('aria-busy') === 'false'
-                && (last.querySelector('.timings') ?? last.querySelector('.failed')) !== null",
-        )
-        .await
-        .unwrap();
-    let text = "return [...document.querySelectorAll('.turn .answer')].pop().dataset.answer";
-    let text = browser.script(text, vec![]).await.unwrap();
-    text.as_str().unwrap().to_owned()
-}
-
-/// The prompt that the page shows, as a file for the command, with the
-/// pictures that stand in it.
-async fn prompt_file(browser: &Browser, pictures: &[PathBuf], folder: &Path) -> PathBuf {
-    let text = browser
-        .until("return document.querySelector('#raw-prompt').textContent")
-        .await
-        .unwrap();
-    let mut pictures = pictures.iter();
-    let mut segments = Vec::new();
-    for (i, words) in text.as_str().unwrap().split("<image>").enumerate() {
-        if i > 0 {
-            segments.push(json!({"image": pictures.next().unwrap().canonicalize().unwrap()}));
-        }
-        if !words.is_empty() {
-            segments.push(json!({"text": words}));
-        }
-    }
-    assert!(pictures.next().is_none(), "{text}");
-    let path = folder.join("prompt.json");
-    std::fs::write(&path, json!({"segments": segments}).to_string()).unwrap();
-    path
-}
-
-/// The pictures of a set that comes with the page, the one to try it on last.
-fn pictures_of(set: &str) -> Vec<PathBuf> {
-    let demo = root().join("www/demo");
-    let json = std::fs::read_to_string(demo.join("shots/index.json")).unwrap();
-    let sets: Vec<Value> = serde_json::from_str(&json).unwrap();
-    let set = sets.iter().find(|one| one["name"] == set).unwrap();
-    let shots = set["shots"].as_array().unwrap().iter();
-    let shots = shots.chain([&set["try"]]);
-    let picture = |shot: &Value| demo.join(shot["picture"].as_str().unwrap());
-    shots.map(picture).collect()
-}
-
-/// What `plume generate` writes after a prompt.
-fn generated(model: &Path, prompt: &Path, most: usize) -> String {
-    let mut command = Command::new(plume());
-    command.args(["generate", "--greedy", "--json", "--model"]);
-    command.arg(model).arg("--prompt").arg(prompt);
-    command.args(["--max-new-tokens", &most.to_string()]);
-    let json = printed(command.output().unwrap()).unwrap();
-    let written: Value = serde_json::from_str(&json).unwrap();
-    written["text"].as_str().unwrap().trim().to_owned()
-}
-
-/// Draws a house on the pad of a dialogue, and puts it in.
-async fn draw(browser: &Browser) {
-    let pad = browser.driver.find(By::Id("chat-canvas")).await.unwrap();
-    let mut chain = browser
-        .driver
-        .action_chain()
-        .move_to_element_with_offset(&pad, -90, -10)
-        .click_and_hold();
-    for (x, y) in [(0, -100), (90, -10), (-90, -10)] {
-        chain = chain.move_to_element_with_offset(&pad, x, y);
-    }
-    chain.release().perform().await.unwrap();
-    click(browser, "#put-drawing").await;
-}
 
 #[tokio::test]
 async fn shots_are_answered_as_on_the_command_line_on_both_devices() {
@@ -211,7 +28,7 @@ async fn shots_are_answered_as_on_the_command_line_on_both_devices() {
         .await
         .unwrap();
     let prompt = prompt_file(&browser, &pictures, &model).await;
-    let expected = generated(&model, &prompt, 12);
+    let expected = generated(&model, &prompt, &["--greedy", "--max-new-tokens", "12"]);
     assert!(!expected.is_empty());
     assert_eq!(send(&browser).await, expected);
     let figures = "return document.querySelector('.turn .timings').textContent";
@@ -267,11 +84,7 @@ async fn words_and_pictures_interleave_and_move() {
     let server = serve(&dist);
     let browser = Browser::start().await.unwrap();
     open(&browser, &server.address(), &small("moves")).await;
-    act(
-        &browser,
-        "document.querySelector('#tasks button:nth-child(4)').click()",
-    )
-    .await;
+    choose_task(&browser, 4).await;
     let order = "return [...document.querySelector('#composer').childNodes].map(node =>
         node.dataset?.media ? '*' : node.textContent.replaceAll('\u{200b}', '')).join('')";
 
@@ -361,16 +174,7 @@ async fn a_conversation_is_taught_stopped_changed_compared_and_found_again() {
 
     // Stopped at once: the model would write on and on.
     set(&browser, "#most", "1500").await;
-    click(&browser, "#chat-samples").await;
-    browser
-        .until("return document.querySelector('.composer-samples .sample')")
-        .await
-        .unwrap();
-    click(&browser, ".composer-samples .sample").await;
-    browser
-        .until("return document.querySelector('#composer .media') !== null")
-        .await
-        .unwrap();
+    put_sample(&browser, 1).await;
     let stop = "new MutationObserver((_, observer) => {
             const stop = document.querySelector('#stop');
             const said = document.querySelector('.turn .answer')?.dataset.answer;
@@ -406,11 +210,7 @@ async fn a_conversation_is_taught_stopped_changed_compared_and_found_again() {
     )
     .await;
     set(&browser, "#choices-input", "w3\nw4 w5\nw6").await;
-    click(&browser, ".composer-samples .sample:nth-child(2)").await;
-    browser
-        .until("return document.querySelector('#composer .media') !== null")
-        .await
-        .unwrap();
+    put_sample(&browser, 2).await;
     let likeliest = send(&browser).await;
     let rows = "return [...document.querySelectorAll('.turn:last-child .likely')].map(bar => [bar.dataset.answer, +bar.dataset.value])";
     let rows: Vec<(String, f32)> =
@@ -435,7 +235,16 @@ async fn a_conversation_is_taught_stopped_changed_compared_and_found_again() {
         .until("return navigator.serviceWorker.controller !== null")
         .await
         .unwrap();
-    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    // What was typed last is kept a moment later.
+    let kept = "return (async () => {
+        const asked = request => new Promise((done, failed) => {
+            request.onsuccess = () => done(request.result); request.onerror = failed; });
+        const database = await asked(indexedDB.open('plume-chat'));
+        const records = database.transaction('records').objectStore('records');
+        const all = await asked(records.getAll());
+        database.close();
+        return all.some(record => JSON.parse(record).draft?.[0]?.Text === 'w9'); })()";
+    browser.until(kept).await.unwrap();
     drop(server);
     browser.driver.goto("about:blank").await.unwrap();
     browser
@@ -503,11 +312,7 @@ async fn what_goes_wrong_is_told_and_nothing_is_lost() {
     assert!(!kept.is_empty());
 
     // This alone is too long.
-    act(
-        &browser,
-        "document.querySelector('#tasks button:nth-child(4)').click()",
-    )
-    .await;
+    choose_task(&browser, 4).await;
     type_into(&browser, "#composer", &"w1 ".repeat(70)).await;
     browser
         .until("return document.querySelector('#cut').textContent.includes('This alone is longer')")
@@ -531,43 +336,6 @@ async fn what_goes_wrong_is_told_and_nothing_is_lost() {
     browser.device().await.unwrap();
     assert_eq!(browser.until(NAME).await.unwrap(), "model.safetensors");
     act(&browser, "document.querySelector('#error button')?.click()").await;
-
-    // The device is lost in mid-answer: what was written stays, and goes on.
-    browser.choose_device("gpu").await.unwrap();
-    act(
-        &browser,
-        "document.querySelector('#tasks button:nth-child(1)').click()",
-    )
-    .await;
-    set(&browser, "#most", "30").await;
-    click(&browser, "#chat-samples").await;
-    browser
-        .until("return document.querySelector('.composer-samples .sample')")
-        .await
-        .unwrap();
-    click(&browser, ".composer-samples .sample").await;
-    browser
-        .until("return document.querySelector('#composer .media') !== null")
-        .await
-        .unwrap();
-    click(&browser, "#send").await;
-    browser
-        .until("return [...document.querySelectorAll('.turn .answer')].pop().dataset.answer")
-        .await
-        .unwrap();
-    let tools = browser.driver.cdp();
-    let _ = tools.send_raw("Browser.crashGpuProcess", json!({})).await;
-    let begun = answer(&browser).await;
-    browser.device().await.unwrap();
-    let first = "return document.querySelector('.turn .answer').dataset.answer";
-    assert_eq!(browser.script(first, vec![]).await.unwrap(), json!(kept));
-    let unfinished = "return document.querySelector('.turn:last-child .failed') !== null";
-    if browser.script(unfinished, vec![]).await.unwrap() == true {
-        assert!(!begun.is_empty());
-        click(&browser, ".turn:last-child [data-act='go-on']").await;
-        let whole = answer(&browser).await;
-        assert!(whole.starts_with(&begun), "{whole}");
-    }
 }
 
 #[tokio::test]
@@ -583,31 +351,11 @@ async fn pictures_of_the_chat_for_eyes() {
     send(&browser).await;
     let folder = root().join("target/shots");
     std::fs::create_dir_all(&folder).unwrap();
-    let width = "return document.documentElement.scrollWidth <= window.innerWidth";
     for (size, dark) in [(1280, false), (1280, true), (360, false), (360, true)] {
         let hue = if dark { "dark" } else { "light" };
         let path = folder.join(format!("chat-{size}-{hue}.png"));
         browser.shot(&path, size, dark).await.unwrap();
-        assert_eq!(
-            browser.script(width, vec![]).await.unwrap(),
-            true,
-            "the page is wider than {size}"
-        );
     }
-}
-
-/// The text of the last file that the page saved.
-async fn saved(browser: &Browser, css: &str) -> String {
-    let listen = "window.saved = null;
-        const make = URL.createObjectURL;
-        URL.createObjectURL = blob => {
-            if (blob.type === 'application/json') blob.text().then(text => { window.saved = text; });
-            return make.call(URL, blob);
-        };
-        document.querySelector(arguments[0]).click();";
-    browser.script(listen, vec![json!(css)]).await.unwrap();
-    let text = browser.until("return window.saved").await.unwrap();
-    text.as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
@@ -644,11 +392,7 @@ async fn examples_come_from_folders_and_tables_and_go_out_as_a_file() {
     let rows = "picture,question,answer\nred-house.png,\"what, then?\",w3\nnone.png,,w4\n";
     std::fs::write(&table, rows).unwrap();
     let picture = folder.join("dako/red-house.png");
-    act(
-        &browser,
-        "document.querySelector('#tasks button:nth-child(2)').click()",
-    )
-    .await;
+    choose_task(&browser, 2).await;
     browser
         .choose_files("#shots-csv-input", &[table, picture])
         .await
@@ -666,14 +410,18 @@ async fn examples_come_from_folders_and_tables_and_go_out_as_a_file() {
 
     // The last is moved to the front by its keys.
     act(&browser, "document.querySelectorAll('.grip')[2].focus()").await;
-    for _ in 0..2 {
+    for place in [1, 0] {
         act(
             &browser,
             "document.activeElement.dispatchEvent(new KeyboardEvent('keydown',
             { key: 'ArrowUp', altKey: true, bubbles: true, cancelable: true }))",
         )
         .await;
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        let there = format!(
+            "return document.activeElement === document.querySelectorAll('.grip')[{place}]
+                && document.querySelectorAll('.shot-answer')[{place}].value === 'w3'"
+        );
+        browser.until(&there).await.unwrap();
     }
     assert_eq!(
         browser.script(answers, vec![]).await.unwrap(),

@@ -24,15 +24,14 @@ fn folder(name: &str, config: &FlamingoConfig) -> PathBuf {
     folder
 }
 
-/// What a command of `plume` prints about a prompt that lies in the folder.
-fn said(folder: &Path, command: &str, segments: &Value, more: &[&str]) -> Value {
+/// What a command of `plume` prints about a prompt, which is put into the
+/// folder.
+fn said(model: &Path, folder: &Path, command: &str, segments: &Value, more: &[&str]) -> Value {
     let prompt = folder.join("prompt.json");
     std::fs::write(&prompt, json!({ "segments": segments }).to_string()).unwrap();
-    let demo = root().join("www/demo/flamingo");
-    let there = folder.join("config.json").is_file();
     let output = Command::new(plume())
         .args([command, "--model"])
-        .arg(if there { folder } else { &demo })
+        .arg(model)
         .arg("--prompt")
         .arg(&prompt)
         .arg("--json")
@@ -194,18 +193,30 @@ async fn says_what_the_command_says(talk: &Talk, folder: &Path, device: &str) {
         let planned = talk
             .wish("Plan", json!({ "prompt": prompt }), "null", &["Planned"])
             .await;
-        let expected = said(folder, "generate", &segments, &["--max-new-tokens", "12"]);
+        let expected = said(
+            folder,
+            folder,
+            "generate",
+            &segments,
+            &["--max-new-tokens", "12"],
+        );
         let written = talk.write(&prompt, json!("Greedy"), 12).await;
         assert_eq!(written["text"], expected["text"], "{written} {expected}");
         assert_eq!(talk.streamed().await, expected["text"].as_str().unwrap());
         assert_eq!(written["pace"]["prompt"], planned["planned"]["total"]);
         let more = ["--max-new-tokens", "8", "--beams", "3"];
-        let expected = said(folder, "generate", &segments, &more);
+        let expected = said(folder, folder, "generate", &segments, &more);
         let beams = json!({ "Beams": { "width": 3, "length_penalty": 1.0 } });
         let written = talk.write(&prompt, beams, 8).await;
         assert_eq!(written["text"], expected["text"], "{written} {expected}");
         talk.streamed().await;
-        let expected = said(folder, "score", &segments, &["--options", "w5,w6 w7"]);
+        let expected = said(
+            folder,
+            folder,
+            "score",
+            &segments,
+            &["--options", "w5,w6 w7"],
+        );
         let wish = json!({ "prompts": [prompt], "answers": ["w5", "w6 w7"] });
         let scored = talk
             .wish("Score", wish, "null", &["Scored", "Failed"])
@@ -271,7 +282,13 @@ async fn the_demo_says_what_the_command_says() {
         let segments = json!([
             { "image": house }, { "text": shot }, { "image": cat }, { "text": part("output") },
         ]);
-        let expected = said(&folder, "generate", &segments, &["--max-new-tokens", "24"]);
+        let expected = said(
+            &root().join("www/demo/flamingo"),
+            &folder,
+            "generate",
+            &segments,
+            &["--max-new-tokens", "24"],
+        );
         for (id, file) in (1..).zip(files) {
             talk.see(id, file).await;
         }
@@ -312,11 +329,23 @@ async fn an_answer_stops_at_once_and_what_cannot_be_is_said() {
     let how = json!({ "Sample": { "temperature": 0.01, "top_k": 1, "top_p": 1.0, "seed": 1 } });
     let mut wish = writing(&prompt, &how, 3900);
     wish["request"] = 77.into();
+    // Told by the page itself: a driver might come when all is written. What a
+    // prompt becomes is said meanwhile.
+    let stop = "worker.addEventListener('message', function stop(message) {
+        if (!message.data[0].Chat?.Text) return;
+        worker.removeEventListener('message', stop);
+        const plan = { request: 78, prompt: [{ Text: 'w1 w2' }] };
+        worker.postMessage([{ Chat: { Plan: plan } }, null]);
+        worker.postMessage([{ Chat: 'Stop' }, null]);
+    })";
+    talk.browser.script(stop, vec![]).await.unwrap();
     talk.say(json!({ "Chat": { "Write": wish } }), "null").await;
     let (_, seen) = talk.hear(&["Seen"]).await;
     assert_eq!(seen["id"], 1);
     talk.hear(&["Text"]).await;
-    talk.say(json!({ "Chat": "Stop" }), "null").await;
+    let (heard, planned) = talk.hear(&["Planned", "Written"]).await;
+    assert_eq!(heard, "Planned", "{planned}");
+    assert_eq!(planned["planned"]["total"], 2, "{planned}");
     let (_, written) = talk.hear(&["Written"]).await;
     assert_eq!(
         (&written["request"], &written["ended"]),
@@ -327,7 +356,11 @@ async fn an_answer_stops_at_once_and_what_cannot_be_is_said() {
     // What was there stays, and it goes on from there.
     let again = talk.write(&prompt, how, 3).await;
     let text = written["text"].as_str().unwrap();
-    assert!(text.starts_with(again["text"].as_str().unwrap()), "{again}");
+    let again = again["text"].as_str().unwrap();
+    assert!(
+        text.starts_with(again) || again.starts_with(text),
+        "{text}\n{again}"
+    );
 
     // Pictures that are not there, prompts that are too long.
     let (unknown, _) = prompts(&[Ok(2), Err("w1")]);

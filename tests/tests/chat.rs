@@ -176,6 +176,42 @@ fn turns_are_as_the_first<B: Backend>(backend: &B, sizes: FlamingoConfig) {
     }
 }
 
+/// Pictures that no prompt shows any more are forgotten, those of the last one
+/// and some besides are not.
+fn what_is_not_shown_is_forgotten<B: Backend>(backend: &B) {
+    let mut chat = chat(backend, sizes());
+    for n in 0..24u8 {
+        block_on(chat.see(&n.to_string(), &[picture(n)])).unwrap();
+    }
+    let known = |chat: &Chat<B>| -> Vec<u8> {
+        let known = (0..24).filter(|n| chat.has_seen(&n.to_string()));
+        known.collect()
+    };
+    assert_eq!(known(&chat).len(), 24, "none was needed yet");
+    let segments = [shown("2"), shown("0"), said("w1 w2")];
+    let answers = ["w8 w9".to_owned()];
+    let first = block_on(chat.score(&segments, &answers)).unwrap();
+    let rest: Vec<u8> = [0, 2].into_iter().chain(8..24).collect();
+    assert_eq!(known(&chat), rest);
+    // Used again, it is one of the last.
+    let other = [shown("8"), said("w1 w2")];
+    block_on(
+        chat.write(&other, &options(Method::Greedy, 2), &[], async |_| {
+            ControlFlow::Continue(())
+        }),
+    )
+    .unwrap();
+    let rest: Vec<u8> = [0, 2, 8].into_iter().chain(10..24).collect();
+    assert_eq!(known(&chat), rest);
+    // Seen again, it is the same.
+    for name in ["0", "2"] {
+        chat.forget(name);
+        let again = picture(name.parse().unwrap());
+        block_on(chat.see(name, &[again])).unwrap();
+    }
+    assert_eq!(block_on(chat.score(&segments, &answers)).unwrap(), first);
+}
+
 /// A picture that changed under its name is another.
 fn a_picture_is_forgotten<B: Backend>(backend: &B) {
     let mut chat = chat(backend, sizes());
@@ -479,6 +515,7 @@ on_both_devices!(
     every_turn_is_as_if_it_were_the_first,
     other_marks_are_marks_too,
     a_picture_is_forgotten,
+    what_is_not_shown_is_forgotten,
     stopping_leaves_what_is_there,
     the_context_is_kept_to,
     words_look_at_pictures,

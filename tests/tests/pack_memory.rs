@@ -1,6 +1,8 @@
 //! Packing reads one tensor at a time: what it takes of memory, measured over a
 //! checkpoint that is made as it is read.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 use std::io::{self, Write};
 use std::sync::Mutex;
 

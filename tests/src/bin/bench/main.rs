@@ -2,6 +2,8 @@
 //! Chromium, beside open_clip where Python has it. The outcome is printed as
 //! Markdown and kept in `target/bench.json`.
 
+mod chat;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -11,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use plume_core::bench::Row;
 use plume_tests::browser::{Browser, page};
 use plume_tests::root;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use xtask::serve::Server;
 
@@ -48,6 +51,7 @@ struct Outcome {
     /// Processes that wanted to run when the measurement began.
     load: String,
     reports: Vec<Report>,
+    chats: Vec<chat::Report>,
     sizes: Vec<Size>,
 }
 
@@ -56,26 +60,43 @@ fn say(text: &str) {
     eprintln!("{text}");
 }
 
+/// What was measured; why it was not is said.
+fn measured<T>(what: &str, found: Result<T>) -> Option<T> {
+    match found {
+        Ok(found) => {
+            say(&format!("measured: {what}"));
+            Some(found)
+        }
+        Err(error) => {
+            say(&format!("left out: {what} ({error:#})"));
+            None
+        }
+    }
+}
+
 /// Runs a program that prints a report.
-fn report(place: &str, command: &mut Command) -> Result<Report> {
+fn report<T: DeserializeOwned>(command: &mut Command) -> Result<T> {
     let output = command.output().context("it cannot be started")?;
     if !output.status.success() {
         bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
     }
-    let mut report: Report = serde_json::from_slice(&output.stdout)?;
-    report.place = place.to_owned();
-    Ok(report)
+    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// The command, which lies beside this one.
-fn native(model: Option<&Path>, device: &str) -> Result<Report> {
+/// What the command, which lies beside this one, says of a model.
+fn by_command<T: DeserializeOwned>(model: Option<&Path>, device: &str) -> Result<T> {
     let plume = std::env::current_exe()?.with_file_name("plume");
     let mut command = Command::new(plume);
     command.args(["bench", "--json", "--device", device]);
     if let Some(model) = model {
         command.arg("--model").arg(model);
     }
-    let mut report = report("native", &mut command)?;
+    report(&mut command)
+}
+
+fn native(model: Option<&Path>, device: &str) -> Result<Report> {
+    let mut report: Report = by_command(model, device)?;
+    report.place = "native".to_owned();
     if model.is_some() {
         report.model = "demo".to_owned();
     }
@@ -87,17 +108,23 @@ fn peer(threads: usize) -> Result<Report> {
     let python = std::env::var_os("PLUME_PYTHON").unwrap_or_else(|| "python3".into());
     let mut command = Command::new(python);
     command.arg(root().join("tests/peer.py"));
-    report("Python", command.arg(threads.to_string()))
+    let mut report: Report = report(command.arg(threads.to_string()))?;
+    report.place = "Python".to_owned();
+    Ok(report)
 }
 
 /// The page's own measurement. Each has a new page: WebAssembly's memory never
 /// shrinks.
-async fn in_browser(browser: &Browser, address: &str, what: &str) -> Result<Report> {
+async fn by_page<T: DeserializeOwned>(browser: &Browser, address: &str, what: &str) -> Result<T> {
     browser.open(&format!("{address}?bench={what}")).await?;
     let text = "return document.querySelector('#bench')?.textContent";
     let text = browser.until(text).await?;
     let text = text.as_str().unwrap_or_default();
-    let mut report: Report = serde_json::from_str(text).with_context(|| text.to_owned())?;
+    serde_json::from_str(text).with_context(|| text.to_owned())
+}
+
+async fn in_browser(browser: &Browser, address: &str, what: &str) -> Result<Report> {
+    let mut report: Report = by_page(browser, address, what).await?;
     report.place = "Chromium".to_owned();
     Ok(report)
 }
@@ -200,6 +227,7 @@ fn markdown(outcome: &Outcome) -> String {
         let _ = write!(out, "\n{name}, for a picture:\n\n{images}");
         let _ = write!(out, "\n{name}, for a label:\n\n{texts}");
     }
+    out += &chat::markdown(&outcome.chats);
     out += "\n| WebAssembly's memory | device | before | loaded (peak) | after |\n";
     out += "| --- | --- | ---: | ---: | ---: |\n";
     for report in &outcome.reports {
@@ -235,15 +263,10 @@ async fn main() -> Result<()> {
         machine,
         load,
         reports: Vec::new(),
+        chats: Vec::new(),
         sizes: Vec::new(),
     };
-    let mut add = |what: &str, report: Result<Report>| match report {
-        Ok(report) => {
-            say(&format!("measured: {what}"));
-            outcome.reports.push(report);
-        }
-        Err(error) => say(&format!("left out: {what} ({error:#})")),
-    };
+    let mut add = |what: &str, report| outcome.reports.extend(measured(what, report));
     let demo = root().join("www/demo/clip");
     for device in ["cpu", "gpu"] {
         add(
@@ -262,6 +285,7 @@ async fn main() -> Result<()> {
             add(&format!("Chromium {what}"), report);
         }
         outcome.sizes = sizes(&dist)?;
+        outcome.chats = chat::all(&browser, &server.address()).await?;
     }
     let path = root().join("target/bench.json");
     fs::write(&path, serde_json::to_string_pretty(&outcome)?)
