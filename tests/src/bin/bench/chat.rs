@@ -70,7 +70,7 @@ pub(super) async fn all(browser: &Browser, address: &str) -> Result<Vec<Report>>
             continue;
         };
         report.place = "Chromium".to_owned();
-        let delays = delays(browser, address, device).await;
+        let delays = delays(address, device).await;
         report.delays = measured(&format!("Chromium delays {device}"), delays);
         reports.push(report);
     }
@@ -93,9 +93,10 @@ const PROBE: &str = "const channel = new MessageChannel();
 
 /// The page's delays while a model writes a long answer as fast as it can:
 /// each word is a change to the page. The model is small, of random weights.
-async fn delays(browser: &Browser, address: &str, device: &str) -> Result<Delays> {
+async fn delays(address: &str, device: &str) -> Result<Delays> {
     let model = chatting::reading("bench", 4096);
-    browser.driver.goto("about:blank").await?;
+    // Of its own: the page keeps what was said in it.
+    let browser = &Browser::start().await?;
     chatting::open(browser, address, &model).await;
     browser.choose_device(device).await?;
     chatting::set(browser, "#most", "2000").await;
