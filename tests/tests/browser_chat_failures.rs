@@ -100,12 +100,13 @@ async fn a_device_lost_in_mid_answer_leaves_what_was_written() {
     assert_eq!(browser.script(before, vec![]).await.unwrap(), json!(whole));
 }
 
-/// A model whose text takes much memory: 16 KiB for each token.
+/// A model whose text takes much memory: 32 KiB for each token, so that 2,048
+/// of them alone are more than there is.
 fn hungry() -> PathBuf {
     let folder = root().join("target/tmp-chat/hungry");
     let mut config: FlamingoConfig = small_flamingo();
     config.lm.context = 4096;
-    config.lm.layers = 32;
+    config.lm.layers = 64;
     write_flamingo(&folder, &config, &Endless(5)).unwrap();
     folder.canonicalize().unwrap()
 }
