@@ -118,6 +118,9 @@ fn photographs(folder: Option<&Path>) -> Result<Vec<PathBuf>> {
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|e| e == "png" || e == "jpg"))
         .collect();
+    if found.is_empty() {
+        bail!("there is no .png and no .jpg in {}", folder.display());
+    }
     found.sort();
     found.truncate(16);
     Ok(found)
