@@ -206,6 +206,13 @@ fn parts_that_do_not_belong_together_are_told() {
     assert!(told(&llama, &checkpoint).contains("belong together"));
     let clip = golden().join("vision/open_clip_model.safetensors");
     assert!(told(&golden().join("lm"), &clip).contains("perceiver.latents"));
+    // A language model sees nothing.
+    let mut command = Command::new(plume());
+    command.args(["pack", "--from"]).arg(golden().join("lm"));
+    command.arg("--vision").arg(golden().join("vision"));
+    let output = command.arg("--to").arg(&to).output().unwrap();
+    assert!(!output.status.success() && !to.exists());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--vision is for a Flamingo"));
 }
 
 /// The same model as Otter publishes its own: one model of transformers, whose

@@ -183,6 +183,9 @@ impl Pack {
         } else {
             clip(&files)?
         };
+        if self.vision.is_some() {
+            bail!("--vision is for a Flamingo that was published without its image tower");
+        }
         let before = checkpoint.packed().cloned().unwrap_or_default();
         packed.name = before.name.or_else(|| files.name());
         packed.license = before.license;
