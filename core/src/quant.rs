@@ -52,6 +52,23 @@ impl Quantization {
         out
     }
 
+    /// Blocks of `q4_0` → the same numbers in blocks of `q8_0`: a code is a small
+    /// whole number in both.
+    pub fn widened(halves: &[u8]) -> Vec<u8> {
+        let (from, to) = (Self::Q4_0.block_bytes(), Self::Q8_0.block_bytes());
+        let mut out = vec![0; halves.len() / from * to];
+        for (block, wide) in halves.chunks_exact(from).zip(out.chunks_exact_mut(to)) {
+            let (scale, codes) = wide.split_at_mut(2);
+            scale.copy_from_slice(&block[..2]);
+            let (low, high) = codes.split_at_mut(BLOCK / 2);
+            for ((&pair, low), high) in block[2..].iter().zip(low).zip(high) {
+                *low = (pair & 15).wrapping_sub(8);
+                *high = (pair >> 4).wrapping_sub(8);
+            }
+        }
+        out
+    }
+
     /// Weights → blocks. What fills no whole block is left out.
     pub fn quantize(self, weights: &[f32]) -> Vec<u8> {
         let mut out = Vec::with_capacity(weights.len() / BLOCK * self.block_bytes());
@@ -142,6 +159,17 @@ mod tests {
                 assert!((a - b).abs() <= step * 1.01, "{kind:?}: {a} became {b}");
             }
         }
+    }
+
+    #[test]
+    fn widened_blocks_hold_the_same_numbers() {
+        let weights: Vec<f32> = (0..96)
+            .map(|i| ((i * 29 % 96) as f32 - 51.0) * 0.02)
+            .collect();
+        let halves = Quantization::Q4_0.quantize(&weights);
+        let bytes = Quantization::widened(&halves);
+        let same = Quantization::Q4_0.dequantize(&halves);
+        assert_eq!(Quantization::Q8_0.dequantize(&bytes), same);
     }
 
     #[test]
