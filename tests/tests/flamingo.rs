@@ -307,8 +307,9 @@ fn a_prompt_goes_with_its_pictures<B: Backend>(backend: &B) {
 }
 
 /// Two texts with pictures of their own, one filled up on the left, give
-/// together what each gives alone; the text goes in by parts, with a cache.
-fn a_batch_agrees<B: Backend>(backend: &B) {
+/// together what each gives alone; the text goes in by parts, with a cache. One
+/// picture is in both, and may be prepared twice or `once`.
+fn a_batch_agrees<B: Backend>(backend: &B, once: bool) {
     let Some(reference) = reference(backend) else {
         return;
     };
@@ -322,7 +323,12 @@ fn a_batch_agrees<B: Backend>(backend: &B) {
         picked.reshape(&[4, tokens, width]).unwrap()
     };
     let texts: [&[u32]; 2] = [&[2, 159, 5, 6, 159, 7, 8, 9], &[159, 11, 159, 12, 13]];
-    let media = flamingo.media(&pictures([0, 1, 2, 0]), 2).unwrap();
+    let media = if once {
+        let each = flamingo.media(&visual, 1).unwrap();
+        each.placed(&[0, 1, 2, 0], 2).unwrap()
+    } else {
+        flamingo.media(&pictures([0, 1, 2, 0]), 2).unwrap()
+    };
     let padding = [0, 3];
     let mut rows: Vec<Vec<u32>> = Vec::new();
     for (text, padding) in texts.iter().zip(padding) {
@@ -359,13 +365,17 @@ fn a_batch_agrees<B: Backend>(backend: &B) {
 
 #[test]
 fn a_batch_agrees_on_the_cpu() {
-    a_batch_agrees(&Candle::new());
+    for once in [false, true] {
+        a_batch_agrees(&Candle::new(), once);
+    }
 }
 
 #[test]
 fn a_batch_agrees_on_the_gpu() {
     if let Some(gpu) = gpu() {
-        a_batch_agrees(&gpu);
+        for once in [false, true] {
+            a_batch_agrees(&gpu, once);
+        }
     }
 }
 

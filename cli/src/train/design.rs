@@ -23,6 +23,9 @@ enum Resampling {
     Mlp,
 }
 
+/// Latents of the paper's Perceiver.
+const LATENTS: usize = 64;
+
 /// How a Flamingo differs from the demo's.
 #[derive(Clone, Debug, Default, PartialEq, clap::Args)]
 pub struct Design {
@@ -48,6 +51,9 @@ pub struct Design {
     /// What makes visual tokens of features.
     #[arg(long, value_enum, value_name = "KIND", conflicts_with = "from")]
     resampler: Option<Resampling>,
+    /// Visual tokens that a Perceiver makes of each picture [default: 64].
+    #[arg(long, value_name = "N", conflicts_with = "from")]
+    latents: Option<usize>,
     /// Layers of the resampler.
     #[arg(long, value_name = "N", conflicts_with = "from")]
     resampler_depth: Option<usize>,
@@ -66,6 +72,9 @@ pub struct Design {
     /// How the learning rate goes after the warm-up.
     #[arg(long, value_enum)]
     schedule: Option<Schedule>,
+    /// Gates learn so many times faster than all else.
+    #[arg(long, value_name = "N")]
+    gate_rate: Option<f64>,
     /// How often the words of a document see the next picture instead of the
     /// last.
     #[arg(long, value_name = "P", default_value_t = 0.0)]
@@ -123,11 +132,13 @@ impl Design {
         let mut config = base.flamingo()?;
         self.shape(&mut config);
         config.check()?;
+        let demo = Recipe::flamingo(seed, steps, config, base);
         Ok(Recipe {
             round_robin: self.round_robin,
             schedule: self.schedule.unwrap_or_default(),
             p_next: self.p_next,
-            ..Recipe::flamingo(seed, steps, config, base)
+            gates: self.gate_rate.unwrap_or(demo.gates),
+            ..demo
         })
     }
 
@@ -146,10 +157,13 @@ impl Design {
         }
         let resampler = &mut config.resampler;
         resampler.depth = self.resampler_depth.unwrap_or(resampler.depth);
-        match self.resampler {
-            None | Some(Resampling::Perceiver) => {}
-            Some(Resampling::Transformer) => resampler.kind = ResamplerKind::Transformer,
-            Some(Resampling::Mlp) => resampler.kind = ResamplerKind::Mlp,
-        }
+        let latents = self.latents.unwrap_or(LATENTS);
+        let perceiver = self.latents.map(|_| Resampling::Perceiver);
+        resampler.kind = match self.resampler.or(perceiver) {
+            None => resampler.kind,
+            Some(Resampling::Perceiver) => ResamplerKind::Perceiver { latents },
+            Some(Resampling::Transformer) => ResamplerKind::Transformer,
+            Some(Resampling::Mlp) => ResamplerKind::Mlp,
+        };
     }
 }

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
 
 use super::words::Words;
-use crate::world::{Pool, Rng, Sort, Subject, Trial, ask, described, told};
+use crate::world::{Asked, Pool, Rng, Sort, Subject, Trial, ask, described, told};
 
 /// What stands where a picture is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -249,30 +250,67 @@ impl Writer<'_> {
         Ok(document)
     }
 
-    /// So many pictures with captions, or with questions and their answers.
+    /// A scene, and a question on a subject, or that it is to be told. The scene
+    /// is one of `shown` with the probability `again`, if one can be asked so.
+    fn drawn(
+        &self,
+        subject: Option<Subject>,
+        (shown, again): (&[usize], f64),
+        rng: &mut Rng,
+    ) -> (usize, Option<Asked>) {
+        let ask = |picture: usize, rng: &mut Rng| match subject {
+            None => Some(None),
+            Some(subject) => ask(self.pool.scene(picture), subject, rng).map(Some),
+        };
+        if rng.random_bool(again) {
+            for _ in 0..8 {
+                let Some(&picture) = shown.choose(rng) else {
+                    break;
+                };
+                if let Some(asked) = ask(picture, rng) {
+                    return (picture, asked);
+                }
+            }
+        }
+        match subject {
+            None => (self.pool.any(rng), None),
+            Some(subject) => {
+                let (picture, asked) = self.pool.asked(subject, rng);
+                (picture, Some(asked))
+            }
+        }
+    }
+
+    /// So many pictures with captions, or with questions and their answers; new
+    /// ones are added to those that a batch has shown, which come again so often.
     ///
     /// # Errors
     /// Where the tokenizer fails.
-    pub fn told(&self, pictures: usize, form: Form, rng: &mut Rng) -> Result<Document> {
+    pub fn told(
+        &self,
+        (pictures, form): (usize, Form),
+        (shown, again): (&mut Vec<usize>, f64),
+        rng: &mut Rng,
+    ) -> Result<Document> {
         let mut document = self.begin();
         for _ in 0..pictures {
-            let subject = match rng.random_range(0..20) {
+            let subject = match rng.random_range(0..24) {
                 0..4 => None,
                 4 => Some(Subject::Size),
                 5..7 => Some(Subject::Colour),
                 7..9 => Some(Subject::Thing),
                 9 => Some(Subject::Count),
                 10..15 => Some(Subject::Relation),
-                _ => Some(Subject::YesNo),
+                15..20 => Some(Subject::YesNo),
+                _ => Some(Subject::Comparison),
             };
-            let picture = match subject {
-                None => self.pool.any(rng),
-                Some(subject) => self.pool.asked_of(subject, rng),
-            };
+            let (picture, asked) = self.drawn(subject, (shown, again), rng);
             let scene = self.pool.scene(picture);
-            let asked = subject.and_then(|subject| Some((subject, ask(scene, subject, rng)?)));
+            if !shown.contains(&picture) {
+                shown.push(picture);
+            }
             self.show(&mut document, picture, (form, None), rng)?;
-            match asked {
+            match subject.zip(asked) {
                 None => {
                     self.add(&mut document, "Output:", 0.0, Tag::None)?;
                     self.add(&mut document, &told(scene), 1.0, Tag::Caption)?;
@@ -291,7 +329,7 @@ impl Writer<'_> {
 }
 
 /// What a batch is made of.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Pictures and the made-up names of their kinds.
@@ -315,6 +353,9 @@ pub struct Dataset {
     pub pictures: Vec<(usize, f32)>,
     /// Pictures of a batch.
     pub batch: usize,
+    /// How often one that the batch has shown is shown again: what is made of a
+    /// picture is made once.
+    pub again: f64,
     /// λ of the paper: what its loss counts (§2.4).
     pub weight: f32,
 }
@@ -342,8 +383,10 @@ impl Dataset {
         let form = choose(&self.forms, rng);
         let pictures = choose(&self.pictures, rng);
         let documents = (self.batch / pictures).max(1);
+        let mut shown = Vec::new();
+        let mut before: Option<Trial> = None;
         let documents = (0..documents).map(|_| match self.kind {
-            Kind::Told => writer.told(pictures, form, rng),
+            Kind::Told => writer.told((pictures, form), (&mut shown, self.again), rng),
             Kind::Named => {
                 let sort = choose(&self.sorts, rng);
                 let most = (pictures / 2).clamp(2, 8);
@@ -355,7 +398,11 @@ impl Dataset {
                     _ => 8,
                 };
                 let sizes = (ways.min(most), pictures);
-                let trial = writer.pool.trial(sort, sizes, false, rng);
+                let trial = match before.take() {
+                    Some(before) if rng.random_bool(self.again) => writer.pool.again(before, rng),
+                    _ => writer.pool.trial(sort, sizes, false, rng),
+                };
+                before = Some(trial.clone());
                 let mixed = rng.random_bool(self.mixed);
                 let own = |rng: &mut Rng| {
                     if mixed {
@@ -402,6 +449,7 @@ impl Tally {
                 Tag::Answer(Subject::Count) => "q.count",
                 Tag::Answer(Subject::Relation) => "q.relation",
                 Tag::Answer(Subject::YesNo) => "q.yes",
+                Tag::Answer(Subject::Comparison) => "q.compare",
             };
             let share = 100.0 * *hits as f64 / (*all).max(1) as f64;
             format!("{form:?}.{what} {share:.0} ({all})")
@@ -412,7 +460,55 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use super::Document;
+    use super::*;
+    use crate::train::words::tokenizer_json;
+    use crate::world::{Sizes, Split};
+
+    /// Pictures that come again are told of in other words, or named anew.
+    #[test]
+    fn a_batch_may_show_its_pictures_again() {
+        let words = Words::new(&tokenizer_json().unwrap()).unwrap();
+        let pool = Pool::new(
+            Split::Train,
+            1,
+            Sizes {
+                singles: 2000,
+                pairs: 300,
+                several: 300,
+                placed: 100,
+            },
+        );
+        let writer = Writer {
+            words: &words,
+            pool: &pool,
+        };
+        let batch = |kind, again| {
+            let set = Dataset {
+                kind,
+                forms: vec![(Form::Picture, 1.0)],
+                mixed: 0.0,
+                sorts: vec![(Sort::Thing, 1.0)],
+                pictures: vec![(4, 1.0)],
+                batch: 80,
+                again,
+                weight: 1.0,
+            };
+            let (_, documents) = set.batch(&writer, 5).unwrap();
+            let shown = documents.iter().flat_map(|d| d.pictures.clone());
+            let different: std::collections::BTreeSet<usize> = shown.collect();
+            (documents, different.len())
+        };
+        for (kind, once, again) in [(Kind::Told, 70, 45), (Kind::Named, 70, 55)] {
+            assert!(batch(kind, 0.0).1 > once);
+            let (documents, different) = batch(kind, 0.7);
+            assert!(different < again, "{different} of 80 pictures");
+            assert_eq!(documents.len(), 20);
+            for (i, document) in documents.iter().enumerate() {
+                let before = &documents[..i];
+                assert!(before.iter().all(|other| other.ids != document.ids));
+            }
+        }
+    }
 
     /// `<s> a <image> b <image> c`, filled up by one.
     #[test]

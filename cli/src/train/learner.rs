@@ -1,6 +1,7 @@
 //! A language model or a Flamingo as training and measuring go about it: in
 //! batches.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -187,13 +188,14 @@ impl Learner {
                 ..
             } => (flamingo, preprocess),
         };
+        let places = Places::of(documents);
         let features = match pictures {
             Pictures::None => bail!("the documents have no pictures"),
-            Pictures::Features(features) => looked_up(documents, features, lm.backend())?,
-            Pictures::Pixels(album) => computed(documents, album.as_ref(), (flamingo, preprocess))?,
+            Pictures::Features(features) => looked_up(&places, features, lm.backend())?,
+            Pictures::Pixels(album) => computed(&places, album.as_ref(), (flamingo, preprocess))?,
         };
-        let visual = flamingo.resample(&features, 1)?;
-        let media = flamingo.media(&visual, documents.len())?;
+        let media = flamingo.media(&flamingo.resample(&features, 1)?, 1)?;
+        let media = media.placed(&places.numbers, documents.len())?;
         let seen = documents.iter();
         let seen: Vec<u32> = seen
             .flat_map(|document| document.seen(self.words.image, longest))
@@ -276,66 +278,65 @@ impl Learner {
     }
 }
 
-/// For each picture of a batch its place in it: documents have as many places
-/// as the one with the most pictures.
-fn places(documents: &[Document]) -> (usize, impl Iterator<Item = (usize, usize)> + '_) {
-    let most = documents.iter().map(|d| d.pictures.len()).max();
-    let most = most.unwrap_or(0);
-    let places = documents.iter().enumerate().flat_map(move |(i, document)| {
-        let pictures = document.pictures.iter().enumerate();
-        pictures.map(move |(j, &picture)| (i * most + j, picture))
-    });
-    (documents.len() * most, places)
+/// The pictures of a batch, each once, and where they are seen: documents have
+/// as many places as the one with the most pictures.
+struct Places {
+    pictures: Vec<usize>,
+    /// For each place the number of its picture in the list: of the first where
+    /// a document has no more, for no token sees that place.
+    numbers: Vec<u32>,
 }
 
-/// The features of a batch's pictures, `[places, rows, width]`, zeros where a
-/// document has no more.
-fn looked_up(
-    documents: &[Document],
-    features: &Features,
-    device: &Candle,
-) -> Result<Tensor<Candle>> {
-    let (all, places) = places(documents);
-    let (rows, width) = features.shape;
-    let mut numbers = vec![0.0; all * rows * width];
-    for (place, picture) in places {
-        let at = place * rows * width;
-        features
-            .picture(picture)
-            .convert_to_f32_slice(&mut numbers[at..at + rows * width]);
+impl Places {
+    fn of(documents: &[Document]) -> Self {
+        let most = documents.iter().map(|d| d.pictures.len()).max();
+        let most = most.unwrap_or(0);
+        let (mut pictures, mut known) = (Vec::new(), BTreeMap::new());
+        let mut numbers = vec![0; documents.len() * most];
+        for (i, document) in documents.iter().enumerate() {
+            for (j, &picture) in document.pictures.iter().enumerate() {
+                numbers[i * most + j] = *known.entry(picture).or_insert_with(|| {
+                    pictures.push(picture);
+                    pictures.len() as u32 - 1
+                });
+            }
+        }
+        Self { pictures, numbers }
     }
-    Ok(Tensor::upload(device, &numbers, &[all, rows, width])?)
+}
+
+/// The features of a batch's pictures, `[pictures, rows, width]`.
+fn looked_up(places: &Places, features: &Features, device: &Candle) -> Result<Tensor<Candle>> {
+    let (rows, width) = features.shape;
+    let mut numbers = vec![0.0; places.pictures.len() * rows * width];
+    for (&picture, out) in places
+        .pictures
+        .iter()
+        .zip(numbers.chunks_exact_mut(rows * width))
+    {
+        features.picture(picture).convert_to_f32_slice(out);
+    }
+    Ok(Tensor::upload(
+        device,
+        &numbers,
+        &[places.pictures.len(), rows, width],
+    )?)
 }
 
 /// The same by an image tower under training.
 fn computed(
-    documents: &[Document],
+    places: &Places,
     album: &dyn Album,
     (flamingo, preprocess): (&Flamingo<Candle>, &Preprocess),
 ) -> Result<Tensor<Candle>> {
-    let (all, places) = places(documents);
     let size = flamingo.config().vision.image_size();
     let mut pixels = Vec::new();
-    // Where there is no picture, one of zeros after the others.
-    let mut sources = vec![u32::MAX; all];
-    let mut n = 0;
-    for (place, picture) in places {
+    for &picture in &places.pictures {
         pixels.extend(album.pixels(picture, preprocess)?);
-        sources[place] = n;
-        n += 1;
     }
-    let pixels = Tensor::upload(flamingo.backend(), &pixels, &[n as usize, size, size, 3])?;
-    let features = flamingo.features(&pixels)?;
-    let (rows, width) = (features.shape()[1], features.shape()[2]);
-    if n as usize == all {
-        return Ok(features);
-    }
-    let found = features.buffer().reshape((n as usize, rows * width))?;
-    let found = Array::cat(&[&found, &found.narrow(0, 0, 1)?.zeros_like()?], 0)?;
-    let sources: Vec<u32> = sources.into_iter().map(|source| source.min(n)).collect();
-    let sources = Array::from_vec(sources, all, &Device::Cpu)?;
-    let found = found.index_select(&sources, 0)?;
-    Ok(Tensor::new(flamingo.backend(), found, &[all, rows, width]))
+    let shape = [places.pictures.len(), size, size, 3];
+    let pixels = Tensor::upload(flamingo.backend(), &pixels, &shape)?;
+    Ok(flamingo.features(&pixels)?)
 }
 
 /// The likeliest of some tokens.
@@ -344,4 +345,20 @@ pub(super) fn best(logits: &[f32], of: impl IntoIterator<Item = usize>) -> usize
     candidates
         .max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
         .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_that_comes_twice_is_made_once() {
+        let document = |pictures: &[usize]| Document {
+            pictures: pictures.to_vec(),
+            ..Document::default()
+        };
+        let places = Places::of(&[document(&[3, 5]), document(&[5]), document(&[8, 3])]);
+        assert_eq!(places.pictures, [3, 5, 8]);
+        assert_eq!(places.numbers, [0, 1, 1, 0, 2, 0]);
+    }
 }

@@ -142,7 +142,7 @@ impl Recipe {
             p_next: 0.0,
             pictures: Sizes {
                 singles: 12_000,
-                pairs: 5_000,
+                pairs: 9_000,
                 several: 3_000,
                 placed: 1_500,
             },
@@ -212,7 +212,9 @@ pub(super) fn demo_flamingo(
             ln_post: true,
         },
         resampler: ResamplerConfig {
-            kind: ResamplerKind::Perceiver { latents: 16 },
+            // The tower's 64 features are few: there is nothing to condense, and
+            // each keeps its place.
+            kind: ResamplerKind::Transformer,
             depth: 2,
             heads: 4,
             head_dim: 32,
@@ -268,6 +270,7 @@ fn keys_first() -> Vec<Phase> {
             sorts: SORTS.to_vec(),
             pictures: pictures.to_vec(),
             batch: 90,
+            again: 0.0,
             weight: 1.0,
         };
         let told = Dataset {
@@ -277,6 +280,7 @@ fn keys_first() -> Vec<Phase> {
             sorts: Vec::new(),
             pictures: vec![(4, 1.0), (7, 1.0)],
             batch: 56,
+            again: 0.0,
             weight: told,
         };
         Phase {
@@ -304,6 +308,7 @@ fn captions_first() -> Vec<Phase> {
         sorts: SORTS.to_vec(),
         pictures: vec![(9, 0.7), (12, 0.2), (17, 0.1)],
         batch: 90,
+        again: 0.5,
         weight: 1.0,
     };
     let told = Dataset {
@@ -313,6 +318,7 @@ fn captions_first() -> Vec<Phase> {
         sorts: Vec::new(),
         pictures: vec![(4, 0.6), (7, 0.3), (2, 0.6), (1, 0.3)],
         batch: 96,
+        again: 0.7,
         weight: 1.0,
     };
     vec![

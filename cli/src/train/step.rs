@@ -126,7 +126,8 @@ pub fn gradients(
 }
 
 /// AdamW (Loshchilov and Hutter 2019) with clipping of the global norm. Decay
-/// touches matrices only: neither gains nor biases, as CLIP §2.5 says.
+/// touches matrices only: neither gains nor biases, as CLIP §2.5 says, and
+/// nothing of a resampler (Flamingo, App. B.1.2).
 pub struct AdamW {
     /// Steps taken.
     pub step: usize,
@@ -154,7 +155,7 @@ pub struct AdamWConfig {
 const MAX_LOGIT_SCALE: f32 = 4.605_17;
 
 fn decays(name: &str, shape: &[usize]) -> bool {
-    shape.len() == 2 && !name.ends_with("embedding") && !name.ends_with("latents")
+    shape.len() == 2 && !name.ends_with("embedding") && !name.starts_with("resampler.")
 }
 
 impl AdamW {

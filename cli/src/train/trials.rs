@@ -317,12 +317,8 @@ fn answers(
     };
     let mut all = Vec::new();
     for subject in Subject::ALL {
-        let mut asked = Vec::new();
-        while asked.len() < trials {
-            let picture = gallery.pool.asked_of(subject, rng);
-            let question = crate::world::ask(gallery.pool.scene(picture), subject, rng);
-            asked.extend(question.map(|question| (picture, question)));
-        }
+        let asked = (0..trials).map(|_| gallery.pool.asked(subject, rng));
+        let asked: Vec<_> = asked.collect();
         let mut right = Count::default();
         for batch in asked.chunks(BATCH) {
             let documents = batch
@@ -377,14 +373,7 @@ impl Report {
             );
         }
         for answers in &self.answers {
-            let subject = match answers.subject {
-                Subject::Colour => "colour",
-                Subject::Thing => "thing",
-                Subject::Size => "size",
-                Subject::Count => "count",
-                Subject::Relation => "relation, of four",
-                Subject::YesNo => "yes or no",
-            };
+            let subject = answers.subject.words();
             let right = answers.right.words();
             let _ = writeln!(text, "| question, {subject} | {right} | |");
         }

@@ -17,18 +17,33 @@ pub enum Subject {
     Count,
     Relation,
     YesNo,
+    Comparison,
 }
 
 impl Subject {
     /// All of them, in a fixed order.
-    pub const ALL: [Subject; 6] = [
+    pub const ALL: [Subject; 7] = [
         Subject::Colour,
         Subject::Thing,
         Subject::Size,
         Subject::Count,
         Subject::Relation,
         Subject::YesNo,
+        Subject::Comparison,
     ];
+
+    /// In words, for a table.
+    pub fn words(self) -> &'static str {
+        match self {
+            Subject::Colour => "colour",
+            Subject::Thing => "thing",
+            Subject::Size => "size",
+            Subject::Count => "count",
+            Subject::Relation => "relation, of four",
+            Subject::YesNo => "yes or no",
+            Subject::Comparison => "comparison, of two",
+        }
+    }
 }
 
 /// A question and its answer.
@@ -43,6 +58,9 @@ pub struct Asked {
 /// Below it a thing is small, above the second it is big; between them neither
 /// is asked nor told.
 const SIZES: (f32, f32) = (0.45, 0.72);
+
+/// Of two things one is the bigger if it is by this factor.
+const BIGGER: f32 = 1.2;
 
 const NUMBERS: [&str; 4] = ["one", "two", "three", "four"];
 
@@ -74,6 +92,17 @@ fn side(scene: &Scene) -> Option<&'static str> {
         Relation::Above => "above",
         Relation::Below => "below",
     })
+}
+
+/// The bigger and the smaller of two things that differ clearly.
+fn by_size(scene: &Scene) -> Option<(&Item, &Item)> {
+    // Several of a kind are told by their number.
+    scene.relation?;
+    match scene.items.as_slice() {
+        [a, b] if a.extent > BIGGER * b.extent => Some((a, b)),
+        [a, b] if b.extent > BIGGER * a.extent => Some((b, a)),
+        _ => None,
+    }
 }
 
 /// `red house`.
@@ -154,10 +183,20 @@ pub fn described(scene: &Scene, rng: &mut Rng) -> String {
             _ => phrase,
         };
     }
-    if rng.random_bool(0.7) {
-        told(scene)
-    } else {
-        caption(scene, true, Telling::Varied, rng)
+    match (in_order(scene), by_size(scene)) {
+        _ if rng.random_bool(0.3) => caption(scene, true, Telling::Varied, rng),
+        (Some((a, how, b)), Some((bigger, _))) => {
+            let noun = |item: &Item| {
+                let size = if std::ptr::eq(item, bigger) {
+                    "big"
+                } else {
+                    "small"
+                };
+                format!("a {size} {}", noun(item))
+            };
+            format!("{} {how} {}", noun(a), noun(b))
+        }
+        _ => told(scene),
     }
 }
 
@@ -262,6 +301,7 @@ pub fn ask(scene: &Scene, subject: Subject, rng: &mut Rng) -> Option<Asked> {
             (question, answer.to_owned())
         }
         Subject::YesNo => return Some(yes_no(scene, rng)),
+        Subject::Comparison => return comparison(scene, rng),
     };
     Some(Asked { question, answer })
 }
@@ -353,6 +393,66 @@ fn yes_no(scene: &Scene, rng: &mut Rng) -> Asked {
     }
 }
 
+/// Which of two is the bigger, or whether several are more than so many: of
+/// each question both answers are as often right.
+fn comparison(scene: &Scene, rng: &mut Rng) -> Option<Asked> {
+    let asked = |question: String, answer: &str| {
+        Some(Asked {
+            question,
+            answer: answer.to_owned(),
+        })
+    };
+    let yes = rng.random_bool(0.5);
+    let word = if yes { "yes" } else { "no" };
+    if let Some((bigger, smaller)) = by_size(scene) {
+        let (how, right, wrong) = if rng.random_bool(0.5) {
+            ("bigger", bigger.thing.name(), smaller.thing.name())
+        } else {
+            ("smaller", smaller.thing.name(), bigger.thing.name())
+        };
+        let (first, second) = if yes { (right, wrong) } else { (wrong, right) };
+        return match rng.random_range(0..3) {
+            0 => asked(format!("which is {how}?"), right),
+            1 => asked(
+                format!("which is {how}, the {first} or the {second}?"),
+                right,
+            ),
+            _ => asked(format!("is the {first} {how} than the {second}?"), word),
+        };
+    }
+    let n = scene.items.len();
+    if n < 2 || scene.relation.is_some() {
+        return None;
+    }
+    // Of two, three or four: a bound that lies next to the number is drawn so
+    // often that yes is about as often right as no.
+    let bounds: &[(&str, usize)] = match n {
+        2 => &[
+            ("more", 2),
+            ("more", 2),
+            ("more", 3),
+            ("fewer", 3),
+            ("fewer", 3),
+            ("fewer", 4),
+        ],
+        3 => &[("more", 2), ("more", 3), ("fewer", 3), ("fewer", 4)],
+        _ => &[
+            ("more", 2),
+            ("more", 3),
+            ("more", 3),
+            ("fewer", 3),
+            ("fewer", 4),
+            ("fewer", 4),
+        ],
+    };
+    let (how, bound) = pick(rng, bounds);
+    let right = if how == "more" { n > bound } else { n < bound };
+    asked(
+        format!("are there {how} than {}?", NUMBERS[bound - 1]),
+        if right { "yes" } else { "no" },
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{Sampler, Split};
@@ -379,6 +479,46 @@ mod tests {
                 assert!(described.contains(item.colour.name()), "{described}");
             }
         }
+    }
+
+    #[test]
+    fn comparisons_are_true_and_the_question_does_not_tell() {
+        let mut sampler = Sampler::new(Split::Train, 6);
+        let (mut yes, mut no, mut named) = (0, 0, 0);
+        for i in 0..3000 {
+            let scene = if i % 2 == 0 {
+                sampler.pair()
+            } else {
+                sampler.several()
+            };
+            let Some(Asked { question, answer }) = ask(&scene, Subject::Comparison, sampler.rng())
+            else {
+                let [a, b] = scene.items.as_slice() else {
+                    panic!("several can be compared with a number");
+                };
+                assert!(a.extent.max(b.extent) <= BIGGER * a.extent.min(b.extent));
+                continue;
+            };
+            match answer.as_str() {
+                "yes" => yes += 1,
+                "no" => no += 1,
+                thing => {
+                    named += 1;
+                    let item = scene.items.iter().find(|item| item.thing.name() == thing);
+                    let least = scene.items.iter().map(|item| item.extent).reduce(f32::min);
+                    let small = item.expect("one of the two").extent == least.expect("two");
+                    assert_eq!(small, question.contains("smaller"), "{question} {answer}");
+                }
+            }
+            if let Some(bound) = question.strip_prefix("are there more than ") {
+                let bound = NUMBERS.iter().position(|n| bound == format!("{n}?"));
+                let more = scene.items.len() > bound.expect("a number") + 1;
+                assert_eq!(more, answer == "yes", "{question}");
+            }
+        }
+        assert!(named > 200, "{named}");
+        let share = f64::from(yes) / f64::from(yes + no);
+        assert!((0.45..0.55).contains(&share), "{yes} {no}");
     }
 
     #[test]

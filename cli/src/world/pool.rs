@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rand::Rng as _;
 use rand::seq::{IndexedRandom, SliceRandom};
 
-use super::{Colour, Rng, Sampler, Scene, Split, Subject, Thing, name};
+use super::{Asked, Colour, Rng, Sampler, Scene, Split, Subject, Thing, ask, name};
 
 /// What kinds of pictures are told apart by.
 #[derive(
@@ -122,8 +122,18 @@ impl Pool {
         }
     }
 
+    /// A scene, and a question on this subject.
+    pub fn asked(&self, subject: Subject, rng: &mut Rng) -> (usize, Asked) {
+        loop {
+            let scene = self.asked_of(subject, rng);
+            if let Some(asked) = ask(self.scene(scene), subject, rng) {
+                return (scene, asked);
+            }
+        }
+    }
+
     /// A scene that may be asked about this.
-    pub fn asked_of(&self, subject: Subject, rng: &mut Rng) -> usize {
+    fn asked_of(&self, subject: Subject, rng: &mut Rng) -> usize {
         match subject {
             Subject::Size => self.single(rng),
             Subject::Count if rng.random_bool(0.3) => self.single(rng),
@@ -131,6 +141,8 @@ impl Pool {
             Subject::Relation if rng.random_bool(0.35) => pick(rng, &self.placed),
             Subject::Relation => self.pair(rng),
             Subject::Colour | Subject::Thing | Subject::YesNo => self.any(rng),
+            Subject::Comparison if rng.random_bool(0.35) => self.several(rng),
+            Subject::Comparison => self.pair(rng),
         }
     }
 
@@ -185,6 +197,30 @@ impl Pool {
         }
     }
 
+    /// So many names, which differ in their first two letters.
+    fn names(&self, count: usize, rng: &mut Rng) -> Vec<String> {
+        let mut names: Vec<String> = Vec::with_capacity(count);
+        while names.len() < count {
+            let name = name(self.split, rng);
+            let start = |name: &str| name.chars().take(2).collect::<String>();
+            if names.iter().all(|other| start(other) != start(&name)) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// The same pictures in another order, their kinds with other names.
+    pub fn again(&self, trial: Trial, rng: &mut Rng) -> Trial {
+        let mut pictures = trial.pictures;
+        pictures.shuffle(rng);
+        Trial {
+            pictures,
+            names: self.names(trial.names.len(), rng),
+            ..trial
+        }
+    }
+
     /// So many pictures, of so many kinds at most, the kinds of all but the
     /// last as often as one another where `balanced`.
     pub fn trial(
@@ -195,14 +231,7 @@ impl Pool {
         rng: &mut Rng,
     ) -> Trial {
         let kinds = self.kinds(sort, ways, rng);
-        let mut names: Vec<String> = Vec::with_capacity(kinds.len());
-        while names.len() < kinds.len() {
-            let name = name(self.split, rng);
-            let start = |name: &str| name.chars().take(2).collect::<String>();
-            if names.iter().all(|other| start(other) != start(&name)) {
-                names.push(name);
-            }
-        }
+        let names = self.names(kinds.len(), rng);
         let mut order: Vec<usize> = if balanced {
             (0..pictures).map(|i| i % kinds.len()).collect()
         } else {

@@ -24,6 +24,30 @@ pub struct Media<B: Backend> {
 }
 
 impl<B: Backend> Media<B> {
+    /// Pictures as `batch` sequences see them: for each place, sequence after
+    /// sequence, the number of the picture among all of these.
+    ///
+    /// # Errors
+    /// Where there is no such picture or the device fails.
+    pub fn placed(&self, pictures: &[u32], batch: usize) -> Result<Self> {
+        let (all, images) = (self.batch * self.images, pictures.len() / batch.max(1));
+        let layers = self.layers.iter().map(|layer| {
+            let place = |kv: &Tensor<B>| {
+                let one = kv.len() / all.max(1);
+                let kv = kv.reshape(&[all, one])?.gather(pictures)?;
+                let width = one / self.tokens.max(1);
+                kv.reshape(&[batch, images * self.tokens, width])
+            };
+            layer.as_ref().map(place).transpose()
+        });
+        Ok(Self {
+            layers: layers.collect::<Result<_>>()?,
+            images,
+            tokens: self.tokens,
+            batch,
+        })
+    }
+
     /// Pictures and videos of each sequence.
     pub fn images(&self) -> usize {
         self.images
