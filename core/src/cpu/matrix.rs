@@ -36,8 +36,13 @@ const SPACE: usize = 16;
 const SHORT: usize = 128;
 
 /// From so many rows on a matrix of `q4_0` is multiplied as `q8_0`, of which
-/// candle has the faster product; the numbers are the same.
-const MANY: usize = 8;
+/// candle has by far the faster product with AVX-512: widening and rearranging
+/// it costs as much as some twenty rows by themselves. The numbers are the same.
+const MANY: usize = if cfg!(target_arch = "x86_64") {
+    24
+} else {
+    usize::MAX
+};
 
 /// The same matrix in `q8_0`.
 fn wide(halves: &QTensor) -> Result<QMatMul> {

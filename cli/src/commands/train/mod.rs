@@ -60,7 +60,7 @@ struct Language {
     #[arg(long, value_name = "DIR", default_value = "target/train-lm")]
     work: PathBuf,
     /// Steps of the schedule.
-    #[arg(long, default_value_t = 2500)]
+    #[arg(long, default_value_t = 3200)]
     steps: usize,
     /// What decides documents and weights.
     #[arg(long, default_value_t = 1)]
