@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{Device, Module, Tensor};
 
+use super::product;
 use crate::quant::Quantization;
 use crate::{Error, Result};
 
@@ -99,8 +100,8 @@ impl Matrix {
     /// `[n, cols]` → `[n, rows]`: `x · wᵀ`.
     pub(super) fn product(&self, x: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Dense(w) => Ok(x.matmul(&w.t()?)?),
-            Self::Spaced { whole, cols } => Ok(x.matmul(&whole.narrow(1, 0, *cols)?.t()?)?),
+            Self::Dense(w) => Ok(product::by_rows(x, w)?),
+            Self::Spaced { whole, cols } => Ok(product::by_rows(x, &whole.narrow(1, 0, *cols)?)?),
             Self::Quantized(w) => {
                 let x = x.contiguous()?;
                 match w {

@@ -9,6 +9,7 @@ mod language;
 mod math;
 mod matrix;
 mod ops;
+mod product;
 mod softmax;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -322,8 +323,9 @@ impl Backend for Candle {
         let v = split_heads(&v, (dims.key_rows, dims.keys), &dims)?;
         let rule = rule.map(Tensor::to_vec1).transpose()?;
         let softmax = softmax::MaskedSoftmax::new(dims, rule);
-        let scores = q.matmul(&k.t()?)?.apply_op1(softmax)?;
-        Ok(scores.matmul(&v)?.transpose(1, 2)?.reshape(shape)?)
+        let scores = product::by_rows(&q, &k)?.apply_op1(softmax)?;
+        let mixed = product::by_columns(&scores, &v)?;
+        Ok(mixed.transpose(1, 2)?.reshape(shape)?)
     }
 
     fn rotary(&self, x: Columns<'_, Tensor>, table: &Tensor, dims: RotaryDims) -> Result<Tensor> {
