@@ -261,19 +261,33 @@ pub struct PoolDims {
     pub kernel: usize,
 }
 
-/// The sizes of one `write_rows` call.
+/// The sizes of one `write_kv` call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WriteDims {
     /// Independent sequences.
     pub batch: usize,
     /// Rows that the cache has room for, in each sequence.
     pub capacity: usize,
-    /// Length of a row.
+    /// Length of a key, and of a value.
     pub width: usize,
     /// First row that is written.
     pub start: usize,
     /// Rows that are written, in each sequence.
     pub rows: usize,
+}
+
+/// The pairs of each head turned by rotary positions, before an operation: the
+/// table and the sizes of [`Backend::rotary`].
+pub type Turned<'a, Buffer> = Option<(&'a Buffer, RotaryDims)>;
+
+/// Keys with a part of those before them (Elhage et al. 2021): to each is added
+/// `tanh(gate)` times that of the token before it.
+pub struct Smear<'a, Buffer, Ids> {
+    /// `[width]`.
+    pub gate: &'a Buffer,
+    /// `[batch, rows]`: the place in its sequence of the token before each row,
+    /// plus one; 0 for none.
+    pub previous: &'a Ids,
 }
 
 /// One side of a `concat`.
@@ -454,7 +468,7 @@ pub trait Backend: Clone + 'static {
     ///
     /// `rule` holds the numbers that the mask needs: see [`Mask::Media`] and
     /// [`Mask::Beams`]. [`Mask::Causal`] may have `[batch]`, the first key that
-    /// each sequence sees: those before it are padding.
+    /// each sequence sees: those before it are padding. `turn` turns the queries.
     fn attention(
         &self,
         q: Columns<'_, Self::Buffer>,
@@ -462,6 +476,7 @@ pub trait Backend: Clone + 'static {
         v: Columns<'_, Self::Buffer>,
         dims: AttentionDims,
         rule: Option<&Self::Ids>,
+        turn: Turned<'_, Self::Buffer>,
     ) -> Result<Self::Buffer>;
     /// Rotary positions: a band of a projection → `[rows, heads · head_dim]`,
     /// with the pairs of each head turned. Row `p` of `table` `[positions,
@@ -495,26 +510,19 @@ pub trait Backend: Clone + 'static {
     /// numbers; and the logarithm of the sum of the exponentials of the row. No
     /// number of it is infinite or none at all.
     fn top_k(&self, x: &Self::Buffer, rows_cols: (usize, usize), k: usize) -> Result<Self::Buffer>;
-    /// Writes rows into a cache `[batch, capacity, width]` in place: the band
-    /// `x` `[batch · rows, width]` to rows `start .. start + rows` of each
-    /// sequence.
-    fn write_rows(
-        &self,
-        cache: &Self::Buffer,
-        dims: WriteDims,
-        x: Columns<'_, Self::Buffer>,
-    ) -> Result<()>;
     /// Writes keys and values `[batch · rows, width]` into a cache `[batch,
     /// capacity, 2 · width]` in place, side by side, to rows `start .. start +
-    /// rows` of each sequence; the pairs of the keys are turned on the way as
-    /// [`Backend::rotary`] turns them, where there is a table.
+    /// rows` of each sequence; the keys are smeared, then turned, on the way. A
+    /// cache of smeared keys is `[batch, capacity, 3 · width]`: behind the value
+    /// stands the key as it was given.
     fn write_kv(
         &self,
         cache: &Self::Buffer,
         dims: WriteDims,
         keys: Columns<'_, Self::Buffer>,
         values: Columns<'_, Self::Buffer>,
-        turn: Option<(&Self::Buffer, RotaryDims)>,
+        smear: Option<Smear<'_, Self::Buffer, Self::Ids>>,
+        turn: Turned<'_, Self::Buffer>,
     ) -> Result<()>;
     /// A convolution of `[n, h, w, c]` with a square window: `w` is `[out,
     /// kernel · kernel · c / groups]` (window row, window column, channel) →

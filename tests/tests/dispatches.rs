@@ -85,7 +85,8 @@ fn tokens(gpu: &Gpu, config: &FlamingoConfig) -> Vec<Counters> {
     (4..10).map(|id| step(&[id])).collect()
 }
 
-fn with_llama(mut config: FlamingoConfig) -> FlamingoConfig {
+/// The language model as LLaMA.
+fn llama(mut config: FlamingoConfig) -> FlamingoConfig {
     let lm = &mut config.lm;
     (lm.gated_mlp, lm.activation) = (true, Activation::Silu);
     (lm.norm, lm.bias, lm.qk_norm) = (NormKind::Rms, false, false);
@@ -98,26 +99,41 @@ fn with_llama(mut config: FlamingoConfig) -> FlamingoConfig {
     config
 }
 
-/// A pair is a block of the language model and the gated layer before it
-/// (at most twelve).
+/// As [`llama`], with IDEFICS's layers between.
+fn idefics(config: FlamingoConfig) -> FlamingoConfig {
+    let mut config = llama(config);
+    let xattn = &mut config.xattn;
+    (xattn.gated_mlp, xattn.activation) = (true, Activation::Silu);
+    (xattn.norm, xattn.qk_norm) = (NormKind::Rms, true);
+    config
+}
+
+/// As [`llama`], with smeared keys.
+fn smeared(config: FlamingoConfig) -> FlamingoConfig {
+    let mut config = llama(config);
+    config.lm.smeared_keys = true;
+    config
+}
+
+/// A pair is a block of the language model and the gated layer before it.
 #[test]
-fn a_layer_pair_takes_twelve_dispatches_and_a_token_makes_nothing() {
+fn a_layer_pair_takes_at_most_twelve_dispatches_and_a_token_makes_nothing() {
     let Some(gpu) = gpu() else { return };
+    let same: fn(FlamingoConfig) -> FlamingoConfig = |config| config;
     let cases = [
-        ("OpenFlamingo-3B", false, 12),
-        ("OpenFlamingo-4B", false, 12),
-        ("OpenFlamingo-9B", false, 11),
-        ("OpenFlamingo-9B", true, 12),
+        ("OpenFlamingo-3B", same, 12),
+        ("OpenFlamingo-4B", same, 11),
+        ("OpenFlamingo-9B", same, 11),
+        ("OpenFlamingo-9B", llama, 11),
+        ("OpenFlamingo-9B", idefics, 12),
+        ("OpenFlamingo-9B", smeared, 11),
     ];
-    for (name, llama, most) in cases {
-        let of = |layers| {
-            let config = small(name, layers);
-            tokens(&gpu, &if llama { with_llama(config) } else { config })
-        };
+    for (i, (name, with, most)) in cases.into_iter().enumerate() {
+        let of = |layers| tokens(&gpu, &with(small(name, layers)));
         let (one, two) = (of(1), of(2));
         let last = two.len() - 1;
         let pair = two[last].dispatches - one[last].dispatches;
-        assert_eq!(pair, most, "{name}, llama: {llama}");
+        assert_eq!(pair, most, "{name}, case {i}");
         for token in &two[1..] {
             assert_eq!((token.submits, token.objects), (1, 0), "{name}: {two:?}");
         }

@@ -289,6 +289,26 @@ fn attention_by_rules() {
 }
 
 #[test]
+fn attention_of_turned_queries() {
+    let turn = Turn {
+        start: 1,
+        step: 1,
+        interleaved: false,
+    };
+    let mut rng = SmallRng::seed_from_u64(3);
+    let table = Tensor::new(&Candle::new(), numbers(&[4, 2], &mut rng), &[4, 2]);
+    let shape: &[usize] = &[2, 3, 6];
+    check("attention, turned", &[shape; 3], |x| {
+        let band = |i: usize| x[i].band(0, 6);
+        let how = Attend {
+            turn: Some((&table, turn)),
+            ..Attend::new(2, Mask::Causal { offset: 0 }, 3)
+        };
+        attend(&band(0)?, &band(1)?, &band(2)?, &how)
+    });
+}
+
+#[test]
 fn the_operations_of_language_models() {
     check("rms_norm", &[&[3, 9], &[9]], |x| x[0].rms_norm(&x[1], 1e-6));
     check("rms_norm, large eps", &[&[3, 9], &[9]], |x| {

@@ -475,5 +475,6 @@ pub async fn attentions<B: Backend>(backend: &B, thin: bool) -> Result<Vec<Outco
         suite.attention_case(dims).await?;
     }
     suite.rules().await?;
+    suite.turned_queries().await?;
     Ok(suite.outcomes)
 }

@@ -16,6 +16,16 @@ struct Rule<'a> {
     position: &'a dyn Fn(usize) -> usize,
 }
 
+/// Heads, their columns and how many are turned, whether neighbours are pairs;
+/// queries, the position of the first, and from one to the next.
+const TURNS: [(usize, usize, usize, bool, usize, usize, usize); 5] = [
+    (2, 8, 8, false, 5, 0, 1),
+    (3, 20, 10, false, 17, 3, 1),
+    (3, 16, 16, true, 4, 9, 1),
+    (1, 64, 32, true, 65, 0, 1),
+    (2, 8, 4, false, 3, 7, 0),
+];
+
 impl<B: Backend> Suite<'_, B> {
     pub(super) async fn language(&mut self) -> Result<()> {
         for (i, &cols) in self.sizes.iter().enumerate() {
@@ -60,32 +70,11 @@ impl<B: Backend> Suite<'_, B> {
                 self.check(name("glu"), &got, &want, 1e-6).await?;
             }
 
-            self.write_rows(rows).await?;
             self.norm_parts(rows, cols).await?;
             self.top_k(rows.min(5), cols).await?;
         }
-        self.rotary().await
-    }
-
-    /// A cache that is written twice, from a band.
-    async fn write_rows(&mut self, rows: usize) -> Result<()> {
-        let (batch, width, capacity) = (2, 6, rows + 3);
-        let cache = Tensor::upload(
-            self.backend,
-            &vec![0.5; batch * capacity * width],
-            &[batch, capacity, width],
-        )?;
-        let mut want = vec![0.5; batch * capacity * width];
-        for (start, count, seed) in [(1, rows, 6), (rows, 2, 7)] {
-            let (x, x64) = self.tensor(&[batch, count, 3 * width], seed)?;
-            cache.write_rows(&x.band(width, width)?, start)?;
-            for (i, row) in x64.chunks(3 * width).enumerate() {
-                let at = (i / count * capacity + start + i % count) * width;
-                want[at..at + width].copy_from_slice(&row[width..2 * width]);
-            }
-        }
-        self.check(format!("write_rows {rows}"), &cache, &want, 0.0)
-            .await
+        self.rotary().await?;
+        self.turned_queries().await
     }
 
     /// The largest, some of which are equal.
@@ -148,51 +137,99 @@ impl<B: Backend> Suite<'_, B> {
         Ok(())
     }
 
-    /// A cache of keys, turned and not, and values, as the operations apart
-    /// make them.
+    /// A cache of keys, smeared and turned or not, and values.
     async fn write_kv(
         &mut self,
         (heads, head_dim): (usize, usize),
         table: Option<(&Tensor<B>, Turn)>,
         queries: usize,
+        with_smear: bool,
     ) -> Result<()> {
         let (batch, width, capacity, start) = (2, heads * head_dim, queries + 3, 2);
-        let cache = Tensor::upload(
-            self.backend,
-            &vec![0.5; batch * capacity * 2 * width],
-            &[batch, capacity, 2 * width],
-        )?;
+        let whole = if with_smear { 3 * width } else { 2 * width };
+        let (cache, mut want) = self.tensor(&[batch, capacity, whole], 7)?;
         let (x, x64) = self.tensor(&[batch, queries, 3 * width], 8)?;
-        let (keys, values) = (x.band(width, width)?, x.band(2 * width, width)?);
-        let turned = match table {
-            Some((table, turn)) => wide(&keys.rotary(table, heads, turn)?.read().await?),
-            None => x64
-                .chunks(3 * width)
-                .flat_map(|row| row[width..2 * width].to_vec())
-                .collect(),
-        };
-        let turn = table.map(|(table, turn)| (table, heads, turn));
-        cache.write_kv(&keys, &values, start, turn)?;
-        let mut want = vec![0.5; batch * capacity * 2 * width];
-        for (i, row) in x64.chunks(3 * width).enumerate() {
-            let at = (i / queries * capacity + start + i % queries) * 2 * width;
-            want[at..at + width].copy_from_slice(&turned[i * width..(i + 1) * width]);
-            want[at + width..at + 2 * width].copy_from_slice(&row[2 * width..]);
+        let (gate, g64) = self.tensor(&[width], 9)?;
+        // No token, those of the cache and those of this pass.
+        let previous = |row: usize| (row * 7 + row / 3) % (start + queries + 1);
+        let ids: Vec<u32> = (0..batch * queries)
+            .map(|row| previous(row) as u32)
+            .collect();
+        let ids = self.backend.upload_ids(&ids)?;
+
+        let mut keys = Vec::with_capacity(batch * queries * width);
+        for (row, own) in x64.chunks(3 * width).enumerate() {
+            let sequence = row / queries;
+            let before = match previous(row) {
+                _ if !with_smear => None,
+                0 => None,
+                place if place > start => {
+                    let row = sequence * queries + place - 1 - start;
+                    Some(&x64[row * 3 * width + width..])
+                }
+                place => Some(&want[(sequence * capacity + place - 1) * whole + 2 * width..]),
+            };
+            keys.extend((0..width).map(|i| {
+                let before = before.map_or(0.0, |before| before[i]);
+                (own[width + i] + g64[i].tanh() * before) as f32
+            }));
         }
-        let name = format!("write_kv {queries}×{width}, turned {}", table.is_some());
+        if let Some((table, turn)) = table {
+            // Held against a reference below.
+            let smeared = Tensor::upload(self.backend, &keys, &[batch, queries, width])?;
+            let turned = smeared.band(0, width)?.rotary(table, heads, turn)?;
+            keys = turned.read().await?;
+        }
+        for (i, row) in x64.chunks(3 * width).enumerate() {
+            let at = (i / queries * capacity + start + i % queries) * whole;
+            let row = [
+                &wide(&keys[i * width..][..width]),
+                &row[2 * width..],
+                &row[width..2 * width],
+            ];
+            want[at..at + whole].copy_from_slice(&row.concat()[..whole]);
+        }
+        let (keys, values) = (x.band(width, width)?, x.band(2 * width, width)?);
+        let turn = table.map(|(table, turn)| (table, heads, turn));
+        let smear = with_smear.then_some((&gate, &ids));
+        cache.write_kv(&keys, &values, start, smear, turn)?;
+        let name = format!(
+            "write_kv {queries}×{width}, smeared {with_smear}, turned {}",
+            turn.is_some()
+        );
         self.check(name, &cache, &want, 1e-6).await
     }
 
+    /// Queries that attention turns, as the operations apart make them.
+    pub(super) async fn turned_queries(&mut self) -> Result<()> {
+        for (heads, head_dim, dims, interleaved, queries, start, step) in TURNS {
+            let (batch, width, keys) = (2, heads * head_dim, queries + start);
+            let (x, _) = self.tensor(&[batch, queries, 2 * width], 1)?;
+            let (kv, _) = self.tensor(&[batch, keys, 2 * width], 2)?;
+            let (table, _) = self.tensor(&[start + queries, dims], 3)?;
+            let turn = Turn {
+                start,
+                step,
+                interleaved,
+            };
+            let (k, v) = (kv.band(0, width)?, kv.band(width, width)?);
+            let plain = Attend::new(heads, Mask::Causal { offset: start }, keys);
+            let turned = x.band(width, width)?.rotary(&table, heads, turn)?;
+            let want = attend(&turned.band(0, width)?, &k, &v, &plain)?;
+            let how = Attend {
+                turn: Some((&table, turn)),
+                ..plain
+            };
+            let got = attend(&x.band(width, width)?, &k, &v, &how)?;
+            let name = format!("attention {heads}×{head_dim}, {queries} turned by {dims}");
+            self.check(name, &got, &wide(&want.read().await?), 1e-5)
+                .await?;
+        }
+        Ok(())
+    }
+
     async fn rotary(&mut self) -> Result<()> {
-        let cases = [
-            // heads, head_dim, rotary_dims, interleaved, queries, start, step
-            (2, 8, 8, false, 5, 0, 1),
-            (3, 20, 10, false, 17, 3, 1),
-            (3, 16, 16, true, 4, 9, 1),
-            (1, 64, 32, true, 65, 0, 1),
-            (2, 8, 4, false, 3, 7, 0),
-        ];
-        for (heads, head_dim, dims, interleaved, queries, start, step) in cases {
+        for (heads, head_dim, dims, interleaved, queries, start, step) in TURNS {
             let (batch, width) = (2, heads * head_dim);
             let (x, x64) = self.tensor(&[batch, queries, 2 * width], 1)?;
             let (table, t64) = self.tensor(&[start + queries, dims], 2)?;
@@ -233,8 +270,11 @@ impl<B: Backend> Suite<'_, B> {
                 format!("rotary {heads}×{head_dim}, {dims} of it, interleaved {interleaved}");
             self.check(name, &got, &want, 1e-6).await?;
             let size = (heads, head_dim);
-            self.write_kv(size, None, queries).await?;
-            self.write_kv(size, Some((&table, turn)), queries).await?;
+            for smear in [false, true] {
+                self.write_kv(size, None, queries, smear).await?;
+                self.write_kv(size, Some((&table, turn)), queries, smear)
+                    .await?;
+            }
         }
         Ok(())
     }
@@ -358,6 +398,7 @@ impl<B: Backend> Suite<'_, B> {
             rule: numbers.as_ref(),
             keys,
             alibi: rule.alibi,
+            turn: None,
         };
         let got = attend(
             &q.band(0, width)?,

@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, S
 
 use super::math;
 use super::ops::{made, numbers, sum, tensor, with_numbers};
-use crate::backend::{Activation, RotaryDims};
+use crate::backend::{Activation, RotaryDims, Smear, WriteDims};
 
 /// See [`crate::backend::Backend::top_k`]; nothing is learned through it.
 pub(super) fn top_k(x: &Tensor, k: usize) -> crate::Result<Tensor> {
@@ -211,6 +211,40 @@ impl CustomOp3 for GatedAdd {
 
 fn opened(gate: &[f32]) -> Vec<f32> {
     gate.iter().map(|gate| gate.tanh()).collect()
+}
+
+/// Keys `[batch · rows, width]` with a part of those before them, which are
+/// among them or stand behind the values of a cache; see
+/// [`crate::backend::Backend::write_kv`].
+pub(super) fn smeared(
+    keys: &Tensor,
+    cache: &Tensor,
+    d: WriteDims,
+    smear: &Smear<'_, Tensor, Tensor>,
+) -> Result<Tensor> {
+    let open = with_numbers(smear.gate, opened)?;
+    let previous = smear.previous.to_vec1::<u32>()?;
+    let smeared = with_numbers(keys, |keys| {
+        with_numbers(cache, |cache| {
+            let mut out = keys.to_vec();
+            let rows = out.chunks_exact_mut(d.width).zip(&previous).enumerate();
+            for (row, (out, &before)) in rows {
+                let Some(place) = (before as usize).checked_sub(1) else {
+                    continue;
+                };
+                let sequence = row / d.rows;
+                let before = match place.checked_sub(d.start) {
+                    Some(row) => &keys[(sequence * d.rows + row) * d.width..],
+                    None => &cache[((sequence * d.capacity + place) * 3 + 2) * d.width..],
+                };
+                for (out, (before, open)) in out.iter_mut().zip(before.iter().zip(&open)) {
+                    *out += open * before;
+                }
+            }
+            out
+        })
+    })??;
+    tensor(smeared, keys)
 }
 
 /// The activation of the first half of each row times the second.

@@ -22,7 +22,7 @@ pub use matrix::Matrix;
 use crate::Result;
 use crate::backend::{
     Activation, AttentionDims, Backend, Columns, Epilogue, ExciteDims, NormDims, PoolDims,
-    RotaryDims, RowNorm, Span, WeightData, WindowDims, WriteDims,
+    RotaryDims, RowNorm, Smear, Span, Turned, WeightData, WindowDims, WriteDims,
 };
 
 /// The parameters under training, by canonical name.
@@ -313,10 +313,19 @@ impl Backend for Candle {
         v: Columns<'_, Tensor>,
         dims: AttentionDims,
         rule: Option<&Tensor>,
+        turn: Turned<'_, Tensor>,
     ) -> Result<Tensor> {
         let shape = (dims.batch * dims.queries, dims.heads * dims.head_dim);
         if dims.keys == 0 {
             return Ok(Tensor::zeros(shape, DType::F32, &Device::Cpu)?);
+        }
+        if let Some((table, turn)) = turn {
+            let q = Columns {
+                buffer: &self.rotary(q, table, turn)?,
+                start: 0,
+                stride: shape.1,
+            };
+            return self.attention(q, k, v, dims, rule, None);
         }
         let q = split_heads(&q, (dims.queries, dims.queries), &dims)?;
         let k = split_heads(&k, (dims.key_rows, dims.keys), &dims)?;
@@ -354,32 +363,32 @@ impl Backend for Candle {
         language::top_k(&x.reshape(rows_cols)?, k)
     }
 
-    fn write_rows(&self, cache: &Tensor, dims: WriteDims, x: Columns<'_, Tensor>) -> Result<()> {
-        let rows = cut_out(&x, dims.batch * dims.rows, dims.width)?;
-        let rows = rows.reshape((dims.batch, dims.rows, dims.width))?;
-        let cache = cache.reshape((dims.batch, dims.capacity, dims.width))?;
-        // What is cached is computed with, not learned from.
-        Ok(cache.slice_set(&rows.detach(), 1, dims.start)?)
-    }
-
     fn write_kv(
         &self,
         cache: &Tensor,
         dims: WriteDims,
         keys: Columns<'_, Tensor>,
         values: Columns<'_, Tensor>,
-        turn: Option<(&Tensor, RotaryDims)>,
+        smear: Option<Smear<'_, Tensor, Tensor>>,
+        turn: Turned<'_, Tensor>,
     ) -> Result<()> {
         let (rows, width) = (dims.batch * dims.rows, dims.width);
-        let keys = match turn {
-            Some((table, turn)) => self.rotary(keys, table, turn)?,
-            None => cut_out(&keys, rows, width)?,
+        let given = cut_out(&keys, rows, width)?;
+        let mut keys = match &smear {
+            Some(smear) => language::smeared(&given, cache, dims, smear)?,
+            None => given.clone(),
         };
-        let both = Tensor::cat(&[keys, cut_out(&values, rows, width)?], 1)?;
-        let both = both.reshape((dims.batch, dims.rows, 2 * width))?;
-        let cache = cache.reshape((dims.batch, dims.capacity, 2 * width))?;
+        if let Some((table, turn)) = turn {
+            keys = keys.apply_op2(&table.flatten_all()?, language::Rotary(turn))?;
+        }
+        let mut row = vec![keys, cut_out(&values, rows, width)?];
+        row.extend(smear.map(|_| given));
+        let row = Tensor::cat(&row, 1)?;
+        let length = row.dim(1)?;
+        let row = row.reshape((dims.batch, dims.rows, length))?;
+        let cache = cache.reshape((dims.batch, dims.capacity, length))?;
         // What is cached is computed with, not learned from.
-        Ok(cache.slice_set(&both.detach(), 1, dims.start)?)
+        Ok(cache.slice_set(&row.detach(), 1, dims.start)?)
     }
 
     fn conv2d(

@@ -20,7 +20,7 @@ pub use weight::GpuWeight;
 
 use crate::backend::{
     Activation, AttentionDims, Backend, Columns, Epilogue, ExciteDims, NormDims, PoolDims,
-    RotaryDims, RowNorm, Span, WeightData, WindowDims, WriteDims,
+    RotaryDims, RowNorm, Smear, Span, Turned, WeightData, WindowDims, WriteDims,
 };
 use crate::{DeviceError, Result};
 use kernels::Kernel;
@@ -230,8 +230,9 @@ impl Backend for Gpu {
         v: Columns<'_, Buffer>,
         dims: AttentionDims,
         rule: Option<&Buffer>,
+        turn: Turned<'_, Buffer>,
     ) -> Result<Buffer> {
-        kernels::attention::run(self, &q, &k, &v, dims, rule)
+        kernels::attention::run(self, [&q, &k, &v], dims, rule, turn)
     }
 
     fn rotary(&self, x: Columns<'_, Buffer>, table: &Buffer, dims: RotaryDims) -> Result<Buffer> {
@@ -261,23 +262,22 @@ impl Backend for Gpu {
         Ok(kernels::top_k::run(self, x, rows_cols, k)?)
     }
 
-    fn write_rows(&self, cache: &Buffer, dims: WriteDims, x: Columns<'_, Buffer>) -> Result<()> {
-        Ok(kernels::copy::write_rows(self, cache, dims, &x)?)
-    }
-
     fn write_kv(
         &self,
         cache: &Buffer,
         dims: WriteDims,
         keys: Columns<'_, Buffer>,
         values: Columns<'_, Buffer>,
-        turn: Option<(&Buffer, RotaryDims)>,
+        smear: Option<Smear<'_, Buffer, Buffer>>,
+        turn: Turned<'_, Buffer>,
     ) -> Result<()> {
+        let kv = (&keys, &values);
         Ok(kernels::write_kv::run(
             self,
             cache,
             dims,
-            (&keys, &values),
+            kv,
+            smear.as_ref(),
             turn,
         )?)
     }

@@ -1,6 +1,8 @@
 //! A decoder-only language model: one decoder for every family (Vaswani et al.
 //! 2017; what differs is in [`LmConfig`]).
 
+use std::cell::OnceCell;
+
 use crate::backend::{Activation, Backend, Mask};
 use crate::checkpoint::Scope;
 use crate::config::language::{LmConfig, Positions, Residual};
@@ -11,21 +13,14 @@ use crate::{Error, Result};
 
 /// The keys and values of what has been read, with room for what is to come.
 pub struct Cache<B: Backend> {
-    layers: Vec<Kept<B>>,
+    /// Of each block: keys and values side by side, `[batch, capacity, 2 ·
+    /// width]`; where keys are smeared, `3 · width`: what was not, behind.
+    layers: Vec<Tensor<B>>,
     /// Rows that are filled.
     len: usize,
     batch: usize,
     capacity: usize,
     padding: Vec<usize>,
-}
-
-/// What a block keeps.
-struct Kept<B: Backend> {
-    /// Keys and values side by side, `[batch, capacity, 2 · width]`.
-    kv: Tensor<B>,
-    /// Where keys are smeared, as they were before: `[batch, 1 + capacity,
-    /// width]`, the first row zeros, as of no token.
-    raw: Option<Tensor<B>>,
 }
 
 impl<B: Backend> Cache<B> {
@@ -66,6 +61,8 @@ pub struct Pass<B: Backend> {
     rule: Option<B::Ids>,
     /// Where rows follow others than the one before them: the places of those.
     parents: Option<Vec<usize>>,
+    /// [`Pass::previous`] on the device, once it is asked for.
+    previous: OnceCell<B::Ids>,
 }
 
 impl<B: Backend> Pass<B> {
@@ -99,6 +96,7 @@ impl<B: Backend> Pass<B> {
             mask: Mask::Causal { offset: before },
             rule: padded.then(|| backend.upload_ids(&first)).transpose()?,
             parents: None,
+            previous: OnceCell::new(),
         })
     }
 
@@ -129,6 +127,7 @@ impl<B: Backend> Pass<B> {
             mask: Mask::Beams { prompt, width },
             rule: Some(backend.upload_ids(&ancestry.concat())?),
             parents: Some(ancestry.iter().map(parent).collect()),
+            previous: OnceCell::new(),
         })
     }
 
@@ -147,21 +146,26 @@ impl<B: Backend> Pass<B> {
         self.before..self.before + self.queries
     }
 
-    /// For each row that of the token before it in a table of `stride` rows
-    /// for each sequence: the first is that of no token, and the others follow.
-    fn previous(&self, stride: usize) -> Vec<u32> {
-        let sequences = self.padding.iter().enumerate();
-        let rows = sequences.flat_map(|(sequence, &padding)| {
+    /// For each row the place of the token before it, plus one; 0 for none.
+    fn previous(&self) -> impl Iterator<Item = u32> {
+        self.padding.iter().flat_map(move |&padding| {
             (0..self.queries).map(move |i| {
                 let place = match &self.parents {
                     Some(parents) => parents[i] + 1,
                     None => self.before + i,
                 };
-                let row = if place <= padding { 0 } else { place };
-                (sequence * stride + row) as u32
+                if place <= padding { 0 } else { place as u32 }
             })
-        });
-        rows.collect()
+        })
+    }
+
+    /// [`Pass::previous`] for a device.
+    fn previous_on(&self, backend: &B) -> Result<&B::Ids> {
+        if let Some(ids) = self.previous.get() {
+            return Ok(ids);
+        }
+        let ids = backend.upload_ids(&self.previous().collect::<Vec<_>>())?;
+        Ok(self.previous.get_or_init(|| ids))
     }
 
     /// Where each row stands in its text; 0 for padding.
@@ -239,17 +243,16 @@ impl<B: Backend> Smear<B> {
         })
     }
 
-    /// `[batch, queries, width]` → same.
-    fn forward(&self, keys: &Tensor<B>, place: &Place<'_, B>) -> Result<Tensor<B>> {
-        let (pass, width) = (place.pass, self.gate.len());
-        let table = match place.cached.and_then(|kept| kept.raw.as_ref()) {
-            Some(raw) => {
-                raw.write_rows(&keys.band(0, width)?, pass.before + 1)?;
-                raw
-            }
-            None => &Tensor::concat(&self.nothing, keys)?,
-        };
-        let before = table.gather(&pass.previous(table.shape()[1]))?;
+    /// `[batch, queries, width]`, all keys that there are → same. A cache does
+    /// this on the way; see [`Tensor::write_kv`].
+    fn forward(&self, keys: &Tensor<B>, pass: &Pass<B>) -> Result<Tensor<B>> {
+        let table = Tensor::concat(&self.nothing, keys)?;
+        let stride = 1 + pass.queries;
+        let rows = pass.previous().zip(0..);
+        let rows: Vec<u32> = rows
+            .map(|(row, i)| (i / pass.queries * stride) as u32 + row)
+            .collect();
+        let before = table.gather(&rows)?;
         keys.gated_add(&before.reshape(keys.shape())?, &self.gate)
     }
 }
@@ -306,33 +309,28 @@ impl<B: Backend> Attention<B> {
             let normed = qkv.band(0, 2 * width)?.norm(&norm.of(), 2)?;
             (q, k) = ((normed.clone(), 0), (normed, width));
         }
-        if let Some(smear) = &self.smear {
-            let rows = pass.batch * pass.queries;
-            let parts = k.0.reshape(&[rows, k.0.len() / (rows * width), width])?;
-            let keys = parts.narrow(1, 1)?;
-            let keys = keys.reshape(&[pass.batch, pass.queries, width])?;
-            k = (smear.forward(&keys, place)?, 0);
-        }
-        let mut turn = None;
-        if let (Some(table), Positions::Rotary { interleaved, .. }) = (place.rotary, self.positions)
-        {
-            let angle = Turn {
-                start: pass.start,
-                step: pass.step,
-                interleaved,
-            };
-            if place.cached.is_some() {
-                // The keys are turned on their way into the cache.
-                q = (qkv.band(0, width)?.rotary(table, self.heads, angle)?, 0);
-                turn = Some((table, self.heads, angle));
-            } else if self.smear.is_some() {
-                q = (qkv.band(0, width)?.rotary(table, self.heads, angle)?, 0);
-                k = (k.0.band(k.1, width)?.rotary(table, self.heads, angle)?, 0);
-            } else {
-                // Both at once: the heads of k follow those of q.
-                let both = qkv.band(0, 2 * width)?;
-                let turned = both.rotary(table, 2 * self.heads, angle)?;
-                (q, k) = ((turned.clone(), 0), (turned, width));
+        let turn = match (place.rotary, self.positions) {
+            (Some(table), Positions::Rotary { interleaved, .. }) => {
+                let turn = Turn {
+                    start: pass.start,
+                    step: pass.step,
+                    interleaved,
+                };
+                Some((table, turn))
+            }
+            _ => None,
+        };
+        if place.cached.is_none() {
+            // A cache does this to keys on their way into it.
+            if let Some(smear) = &self.smear {
+                let rows = pass.batch * pass.queries;
+                let parts = k.0.reshape(&[rows, k.0.len() / (rows * width), width])?;
+                let keys = parts.narrow(1, 1)?;
+                let keys = keys.reshape(&[pass.batch, pass.queries, width])?;
+                k = (smear.forward(&keys, pass)?, 0);
+            }
+            if let Some((table, turn)) = turn {
+                k = (k.0.band(k.1, width)?.rotary(table, self.heads, turn)?, 0);
             }
         }
         let alibi = match self.positions {
@@ -345,6 +343,7 @@ impl<B: Backend> Attention<B> {
             rule: pass.rule.as_ref(),
             keys: pass.before + pass.queries,
             alibi,
+            turn,
         };
         let (q, k, v) = (
             q.0.band(q.1, width)?,
@@ -353,8 +352,13 @@ impl<B: Backend> Attention<B> {
         );
         let mixed = match place.cached {
             None => attend(&q, &k, &v, &how)?,
-            Some(Kept { kv, .. }) => {
-                kv.write_kv(&k, &v, pass.before, turn)?;
+            Some(kv) => {
+                let smear = match &self.smear {
+                    Some(smear) => Some((&smear.gate, pass.previous_on(kv.backend())?)),
+                    None => None,
+                };
+                let turn = turn.map(|(table, turn)| (table, self.heads, turn));
+                kv.write_kv(&k, &v, pass.before, smear, turn)?;
                 attend(&q, &kv.band(0, width)?, &kv.band(width, width)?, &how)?
             }
         };
@@ -367,7 +371,7 @@ struct Place<'a, B: Backend> {
     pass: &'a Pass<B>,
     /// `[context, dims]`: cosines, then sines.
     rotary: Option<&'a Tensor<B>>,
-    cached: Option<&'a Kept<B>>,
+    cached: Option<&'a Tensor<B>>,
 }
 
 /// One block.
@@ -518,15 +522,9 @@ impl<B: Backend> Lm<B> {
     /// # Errors
     /// Where the device fails.
     pub fn cache(&self, capacity: usize, padding: &[usize]) -> Result<Cache<B>> {
-        let empty = |rows, width| self.zeros([padding.len(), rows, width]);
-        let width = self.config.width;
-        let smeared = self.config.smeared_keys;
-        let layers = self.blocks.iter().map(|_| {
-            Ok(Kept {
-                kv: empty(capacity, 2 * width)?,
-                raw: smeared.then(|| empty(1 + capacity, width)).transpose()?,
-            })
-        });
+        let width = self.cache_width();
+        let empty = |_| self.zeros([padding.len(), capacity, width]);
+        let layers = self.blocks.iter().map(empty);
         Ok(Cache {
             layers: layers.collect::<Result<_>>()?,
             len: 0,
@@ -534,6 +532,12 @@ impl<B: Backend> Lm<B> {
             capacity,
             padding: padding.to_vec(),
         })
+    }
+
+    /// Numbers that a block keeps of a token.
+    fn cache_width(&self) -> usize {
+        let parts = if self.config.smeared_keys { 3 } else { 2 };
+        parts * self.config.width
     }
 
     /// Zeros that are made on the device, from one row: those of a large model's
@@ -553,13 +557,9 @@ impl<B: Backend> Lm<B> {
         if capacity <= cache.capacity {
             return Ok(());
         }
-        let more = |width| self.zeros([cache.batch, capacity - cache.capacity, width]);
-        let width = self.config.width;
-        for kept in &mut cache.layers {
-            kept.kv = Tensor::concat(&kept.kv, &more(2 * width)?)?;
-            if let Some(raw) = &mut kept.raw {
-                *raw = Tensor::concat(raw, &more(width)?)?;
-            }
+        let more = [cache.batch, capacity - cache.capacity, self.cache_width()];
+        for layer in &mut cache.layers {
+            *layer = Tensor::concat(layer, &self.zeros(more)?)?;
         }
         cache.capacity = capacity;
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::{Band, NormOf, Tensor, shape_error};
 use crate::backend::{
-    Activation, AttentionDims, Backend, Columns, Mask, NormDims, RotaryDims, WriteDims,
+    Activation, AttentionDims, Backend, Columns, Mask, NormDims, RotaryDims, Smear, WriteDims,
 };
 use crate::{Error, Result};
 
@@ -18,6 +18,8 @@ pub struct Attend<'a, B: Backend> {
     pub keys: usize,
     /// See [`AttentionDims::alibi`].
     pub alibi: Option<u32>,
+    /// Turns the queries by the angles of a table; see [`Band::rotary`].
+    pub turn: Option<(&'a Tensor<B>, Turn)>,
 }
 
 impl<B: Backend> Attend<'_, B> {
@@ -29,6 +31,7 @@ impl<B: Backend> Attend<'_, B> {
             rule: None,
             keys,
             alibi: None,
+            turn: None,
         }
     }
 }
@@ -76,8 +79,12 @@ pub fn attend<B: Backend>(
         mask: how.mask,
         alibi: how.alibi,
     };
-    let backend = &q.tensor.backend;
-    let buffer = backend.attention(q.columns(), k.columns(), v.columns(), dims, how.rule)?;
+    let turn = match how.turn {
+        Some((table, turn)) => Some((&table.buffer, q.turned(table, heads, turn)?)),
+        None => None,
+    };
+    let (backend, rule) = (&q.tensor.backend, how.rule);
+    let buffer = backend.attention(q.columns(), k.columns(), v.columns(), dims, rule, turn)?;
     Ok(q.tensor.with(buffer, vec![batch, queries, width]))
 }
 
@@ -256,19 +263,11 @@ impl<B: Backend> Tensor<B> {
         Ok(self.with(buffer, vec![rows, 2 * k + 1]))
     }
 
-    /// Writes the band `[batch, rows, width]` into this cache `[batch,
-    /// capacity, width]`, in place, from row `start` on.
-    ///
-    /// # Errors
-    /// Where the rows do not fit or the device fails.
-    pub fn write_rows(&self, rows: &Band<'_, B>, start: usize) -> Result<()> {
-        let dims = self.writing(rows, 1, start)?;
-        self.backend.write_rows(&self.buffer, dims, rows.columns())
-    }
-
     /// Writes keys and values, both `[batch, rows, width]`, into this cache
     /// `[batch, capacity, 2 · width]`, in place, from row `start` on. The keys
     /// are turned on the way by the angles of a table; see [`Band::rotary`].
+    /// Before that they are smeared by a gate `[width]` and the ids of
+    /// [`Smear::previous`], in a cache of `3 · width`.
     ///
     /// # Errors
     /// Where the rows do not fit or the device fails.
@@ -277,10 +276,12 @@ impl<B: Backend> Tensor<B> {
         keys: &Band<'_, B>,
         values: &Band<'_, B>,
         start: usize,
+        smear: Option<(&Self, &B::Ids)>,
         turn: Option<(&Self, usize, Turn)>,
     ) -> Result<()> {
-        let dims = self.writing(keys, 2, start)?;
-        if self.writing(values, 2, start)? != dims {
+        let parts = if smear.is_some() { 3 } else { 2 };
+        let dims = self.writing(keys, parts, start)?;
+        if self.writing(values, parts, start)? != dims {
             return Err(shape_error(
                 "write_kv",
                 format!("values {:?}", keys.tensor.shape),
@@ -291,27 +292,38 @@ impl<B: Backend> Tensor<B> {
             Some((table, heads, turn)) => Some((&table.buffer, keys.turned(table, heads, turn)?)),
             None => None,
         };
+        let smear = match smear {
+            Some((gate, _)) if gate.len() != keys.width => {
+                let expected = format!("a gate [{}]", keys.width);
+                return Err(shape_error("write_kv", expected, &gate.shape));
+            }
+            Some((gate, previous)) => Some(Smear {
+                gate: &gate.buffer,
+                previous,
+            }),
+            None => None,
+        };
         let (keys, values) = (keys.columns(), values.columns());
         self.backend
-            .write_kv(&self.buffer, dims, keys, values, turn)
+            .write_kv(&self.buffer, dims, keys, values, smear, turn)
     }
 
     /// The sizes of writing `[batch, rows, width]` into `[batch, capacity,
-    /// beside · width]`.
-    fn writing(&self, rows: &Band<'_, B>, beside: usize, start: usize) -> Result<WriteDims> {
+    /// parts · width]`.
+    fn writing(&self, rows: &Band<'_, B>, parts: usize, start: usize) -> Result<WriteDims> {
         let (&[batch, capacity, cache_width], &[row_batch, count, _]) =
             (self.shape.as_slice(), rows.tensor.shape.as_slice())
         else {
             return Err(shape_error(
-                "write_rows",
-                "[batch, capacity, width]",
+                "write_kv",
+                format!("[batch, capacity, {parts} · width]"),
                 &self.shape,
             ));
         };
-        if row_batch != batch || rows.width * beside != cache_width {
+        if row_batch != batch || rows.width * parts != cache_width {
             return Err(shape_error(
-                "write_rows",
-                format!("[{batch}, rows, {}]", cache_width / beside),
+                "write_kv",
+                format!("[{batch}, rows, {}]", cache_width / parts),
                 &rows.tensor.shape,
             ));
         }

@@ -1,5 +1,5 @@
-use super::{Kernel, attention_few, attention_sum, vectors};
-use crate::backend::{AttentionDims, Columns, Mask};
+use super::{ANGLE, Kernel, attention_few, attention_sum, turning, vectors};
+use crate::backend::{AttentionDims, Columns, Mask, Turned};
 use crate::gpu::recorder::Dispatch;
 use crate::gpu::tuning::AttentionVariant;
 use crate::gpu::{Buffer, Gpu};
@@ -10,10 +10,11 @@ pub(in crate::gpu) static KERNEL: Kernel = Kernel {
     id: 9,
     name: "attention",
     source: &[
+        ANGLE,
         include_str!("attention_inputs.wgsl"),
         include_str!("attention.wgsl"),
     ],
-    inputs: 4,
+    inputs: 5,
     constants: &["VECTOR", "QUADS", "BLOCK"],
 };
 
@@ -28,11 +29,10 @@ const FEW_KEYS: usize = 64;
 /// See [`crate::backend::Backend::attention`].
 pub(in crate::gpu) fn run(
     gpu: &Gpu,
-    q: &Columns<'_, Buffer>,
-    k: &Columns<'_, Buffer>,
-    v: &Columns<'_, Buffer>,
+    inputs: [&Columns<'_, Buffer>; 3],
     dims: AttentionDims,
     rule: Option<&Buffer>,
+    turn: Turned<'_, Buffer>,
 ) -> Result<Buffer> {
     let AttentionDims {
         batch,
@@ -51,8 +51,9 @@ pub(in crate::gpu) fn run(
     }
     let call = Call {
         gpu,
-        inputs: [q, k, v],
+        inputs,
         rule,
+        turn,
         dims,
         quads: head_dim.div_ceil(4),
     };
@@ -73,6 +74,8 @@ struct Call<'a> {
     /// q, k and v.
     inputs: [&'a Columns<'a, Buffer>; 3],
     rule: Option<&'a Buffer>,
+    /// Of the queries.
+    turn: Turned<'a, Buffer>,
     dims: AttentionDims,
     /// Vectors of a head.
     quads: usize,
@@ -87,9 +90,9 @@ impl Call<'_> {
         u32::from(vectors(&sizes)) | (self.quads as u32) << 8
     }
 
-    fn buffers(&self) -> [Option<&Buffer>; 4] {
+    fn buffers(&self) -> [Option<&Buffer>; 5] {
         let [q, k, v] = self.inputs.map(|band| Some(band.buffer));
-        [q, k, v, self.rule]
+        [q, k, v, self.rule, self.turn.map(|(table, _)| table)]
     }
 
     /// Numbers of the result.
@@ -127,6 +130,7 @@ impl Call<'_> {
         parameters.extend([chunk, parts, d.key_rows, several].map(|x| x as u32));
         let alibi = d.alibi.unwrap_or(0) as f32;
         parameters.extend([alibi.to_bits(), d.heads.next_power_of_two() as u32]);
+        parameters.extend(turning(self.turn));
         parameters
     }
 

@@ -1,5 +1,5 @@
-// What the attention kernels share: the numbers of q, k and v, and who sees
-// whom.
+// What the attention kernels share: the numbers of q, turned where they are to
+// be, of k and v, and who sees whom.
 override VECTOR: u32 = 0u;
 // Vectors of one head, the last one perhaps not full.
 override QUADS: u32 = 1u;
@@ -25,6 +25,8 @@ struct Parameters {
   // The largest bias of ALiBi, 0 for none, and the power of two that is not
   // less than the heads.
   alibi: f32, alibi_heads: u32,
+  // Of queries that are turned.
+  rotary_dims: u32, interleaved: u32, start: u32, step: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Parameters;
@@ -32,7 +34,8 @@ struct Parameters {
 @group(0) @binding(2) var<storage, read> k: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> v: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> rule: array<u32>;
-@group(0) @binding(5) var<storage, read_write> out: array<f32>;
+@group(0) @binding(5) var<storage, read> table: array<f32>;
+@group(0) @binding(6) var<storage, read_write> out: array<f32>;
 
 // How many keys from the first on a query may see at most.
 fn reach(query: u32) -> u32 {
@@ -107,18 +110,30 @@ fn shrunk(old_top: f32, top: f32) -> f32 {
   return exp(max(old_top - top, -80.0));
 }
 
+// A number of a query: column `own` of its head.
+fn q_number(at: u32, own: u32, query: u32) -> f32 {
+  let number = q[at / 4u][at % 4u];
+  if own >= p.rotary_dims {
+    return number;
+  }
+  let a = angle(own, p.start + query * p.step);
+  let partner = u32(i32(at) + a.partner);
+  return number * a.cosine + q[partner / 4u][partner % 4u] * a.sine;
+}
+
 // Four numbers of a head; 0 where it has ended.
 fn q_quad(query: u32, sequence: u32, head: u32, quad: u32) -> vec4<f32> {
-  let at = (sequence * p.queries + query) * p.q_stride + p.q_start + head * p.head_dim + quad * 4u;
-  if VECTOR == 1u {
+  let own = quad * 4u;
+  let at = (sequence * p.queries + query) * p.q_stride + p.q_start + head * p.head_dim + own;
+  if VECTOR == 1u && p.rotary_dims == 0u {
     return q[at / 4u];
   }
   var four = vec4<f32>(0.0);
-  let left = p.head_dim - quad * 4u;
-  four.x = q[at / 4u][at % 4u];
-  if left > 1u { four.y = q[(at + 1u) / 4u][(at + 1u) % 4u]; }
-  if left > 2u { four.z = q[(at + 2u) / 4u][(at + 2u) % 4u]; }
-  if left > 3u { four.w = q[(at + 3u) / 4u][(at + 3u) % 4u]; }
+  let left = p.head_dim - own;
+  four.x = q_number(at, own, query);
+  if left > 1u { four.y = q_number(at + 1u, own + 1u, query); }
+  if left > 2u { four.z = q_number(at + 2u, own + 2u, query); }
+  if left > 3u { four.w = q_number(at + 3u, own + 3u, query); }
   return four;
 }
 

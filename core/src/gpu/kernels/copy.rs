@@ -1,6 +1,6 @@
 use super::Kernel;
 use crate::DeviceError;
-use crate::backend::{Columns, Span, WriteDims};
+use crate::backend::Span;
 use crate::gpu::{Buffer, Gpu};
 
 pub(in crate::gpu) static KERNEL: Kernel = Kernel {
@@ -40,21 +40,4 @@ pub(in crate::gpu) fn narrow(
     let n = outer * count;
     let parameters = [n, count, len, start, count, 0].map(|x| x as u32);
     gpu.each(&KERNEL, &[Some(x)], n, &parameters)
-}
-
-/// See [`crate::backend::Backend::write_rows`].
-pub(in crate::gpu) fn write_rows(
-    gpu: &Gpu,
-    cache: &Buffer,
-    dims: WriteDims,
-    x: &Columns<'_, Buffer>,
-) -> Result<(), DeviceError> {
-    let (width, n) = (dims.width, dims.rows * dims.width);
-    for sequence in 0..dims.batch {
-        let from = sequence * dims.rows * x.stride + x.start;
-        let to = (sequence * dims.capacity + dims.start) * width;
-        let parameters = [n, width, x.stride, from, width, to].map(|x| x as u32);
-        gpu.each_into(&KERNEL, &[Some(x.buffer)], cache, n, &parameters)?;
-    }
-    Ok(())
 }

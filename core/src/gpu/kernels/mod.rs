@@ -28,7 +28,7 @@ pub(super) mod write_kv;
 use super::recorder::{Dispatch, folded};
 use super::{Buffer, Gpu};
 use crate::DeviceError;
-use crate::backend::{Columns, NormDims, RowNorm};
+use crate::backend::{Columns, NormDims, RowNorm, Turned};
 
 /// A kernel's number, for the caches.
 pub(super) type KernelId = u32;
@@ -90,6 +90,16 @@ pub(super) fn code(activation: Option<crate::backend::Activation>) -> u32 {
 
 /// How rotary positions turn, put before the shaders that turn.
 const ANGLE: &str = include_str!("angle.wgsl");
+
+/// `rotary_dims`, `interleaved`, `start` and `step` of a shader that turns or
+/// does not.
+fn turning(turn: Turned<'_, Buffer>) -> [u32; 4] {
+    let sizes = turn.map_or([0; 4], |(_, turn)| {
+        let interleaved = usize::from(turn.interleaved);
+        [turn.rotary_dims, interleaved, turn.start, turn.step]
+    });
+    sizes.map(|x| x as u32)
+}
 
 /// The activations in WGSL, put before the shaders that use them.
 const ACTIVATIONS: &str = include_str!("activations.wgsl");

@@ -1,13 +1,13 @@
-use super::{ANGLE, Kernel};
+use super::{ANGLE, Kernel, turning};
 use crate::DeviceError;
-use crate::backend::{Columns, RotaryDims, WriteDims};
+use crate::backend::{Columns, Smear, Turned, WriteDims};
 use crate::gpu::{Buffer, Gpu};
 
 pub(in crate::gpu) static KERNEL: Kernel = Kernel {
     id: 48,
     name: "write_kv",
     source: &[ANGLE, include_str!("write_kv.wgsl")],
-    inputs: 3,
+    inputs: 5,
     constants: &[],
 };
 
@@ -17,21 +17,23 @@ pub(in crate::gpu) fn run(
     cache: &Buffer,
     d: WriteDims,
     (keys, values): (&Columns<'_, Buffer>, &Columns<'_, Buffer>),
-    turn: Option<(&Buffer, RotaryDims)>,
+    smear: Option<&Smear<'_, Buffer, Buffer>>,
+    turn: Turned<'_, Buffer>,
 ) -> Result<(), DeviceError> {
-    let n = d.batch * d.rows * 2 * d.width;
-    let mut parameters = vec![n, d.width, d.rows, d.capacity, d.start];
-    parameters.extend([keys.start, keys.stride, values.start, values.stride]);
-    let (table, turning) = match turn {
-        Some((table, t)) => {
-            let interleaved = usize::from(t.interleaved);
-            let turning = [t.head_dim, t.rotary_dims, interleaved, t.start, t.step];
-            (Some(table), turning)
-        }
-        None => (None, [1, 0, 0, 0, 0]),
-    };
-    parameters.extend(turning);
-    let parameters: Vec<u32> = parameters.into_iter().map(|x| x as u32).collect();
-    let inputs = [Some(keys.buffer), Some(values.buffer), table];
+    let parts = if smear.is_some() { 3 } else { 2 };
+    let n = d.batch * d.rows * parts * d.width;
+    let sizes = [n, parts, d.width, d.rows, d.capacity, d.start];
+    let bands = [keys.start, keys.stride, values.start, values.stride];
+    let head_dim = turn.map_or(1, |(_, turn)| turn.head_dim);
+    let mut parameters: Vec<u32> = sizes.into_iter().chain(bands).map(|x| x as u32).collect();
+    parameters.push(head_dim as u32);
+    parameters.extend(turning(turn));
+    let inputs = [
+        Some(keys.buffer),
+        Some(values.buffer),
+        turn.map(|(table, _)| table),
+        smear.map(|smear| smear.gate),
+        smear.map(|smear| smear.previous),
+    ];
     gpu.each_into(&KERNEL, &inputs, cache, n, &parameters)
 }
