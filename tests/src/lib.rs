@@ -8,6 +8,7 @@ pub mod gguf;
 pub mod hub;
 pub mod names;
 pub mod scene;
+pub mod tiny;
 pub mod writers;
 
 use std::path::{Path, PathBuf};

@@ -130,6 +130,14 @@ pub fn write_flamingo(folder: &Path, config: &FlamingoConfig, source: &dyn Sourc
     std::fs::write(folder.join("model.safetensors"), file)?;
     std::fs::write(folder.join("config.json"), config.to_json().to_string())?;
     std::fs::write(folder.join("tokenizer.json"), tokenizer().to_string())?;
+    write_pictures(folder)
+}
+
+/// Writes two pictures, `a.png` and `b.png`.
+///
+/// # Errors
+/// Where they cannot be written.
+pub fn write_pictures(folder: &Path) -> Result<()> {
     for (name, blue) in [("a.png", 90), ("b.png", 20)] {
         image::RgbImage::from_fn(40, 32, |x, y| image::Rgb([x as u8 * 6, y as u8 * 7, blue]))
             .save(folder.join(name))?;

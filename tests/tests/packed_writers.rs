@@ -3,17 +3,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use plume_cli::model::{ModelFiles, open_weights};
 use plume_cli::writer::{self, WriterFiles};
 use plume_core::backend::Backend;
-use plume_core::checkpoint::{Layout, flamingo_config, writes};
+use plume_core::checkpoint::{Assembly, Layout, flamingo_config, writes};
 use plume_core::cpu::Candle;
 use plume_core::models::lm::{Decoder, Pass};
 use plume_core::prompts::{Ask, Segment, Shot};
+use plume_core::tasks::writer::{Writer, WriterModel};
 use plume_tests::command::well;
 use plume_tests::gguf::package_agrees;
-use plume_tests::writers::{Drawn, small_flamingo, write_flamingo};
+use plume_tests::tiny::write_flamingo_tiny;
+use plume_tests::writers::{Drawn, small_flamingo, write_flamingo, write_pictures};
 use plume_tests::{cosine, gpu, max_error, root};
 use serde_json::Value;
 
@@ -45,9 +49,13 @@ fn segments(folder: &Path) -> Vec<Segment> {
 /// The logits after every token of a prompt.
 fn logits<B: Backend>(backend: &B, model: &Path, segments: &[Segment], folder: &Path) -> Vec<f32> {
     let writer = writer::open(backend, model).unwrap();
-    let prompt = writer::prompt(&writer, segments, folder).unwrap();
+    logits_of(&writer, segments, folder)
+}
+
+fn logits_of<B: Backend>(writer: &Writer<B>, segments: &[Segment], folder: &Path) -> Vec<f32> {
+    let prompt = writer::prompt(writer, segments, folder).unwrap();
     let reading = writer.reading(&prompt).unwrap();
-    let pass = Pass::whole(backend, prompt.ids.len(), &[0]).unwrap();
+    let pass = Pass::whole(writer.lm().backend(), prompt.ids.len(), &[0]).unwrap();
     let x = reading.forward(&prompt.ids, &pass, None).unwrap();
     pollster::block_on(writer.lm().logits(&x).unwrap().read()).unwrap()
 }
@@ -317,4 +325,77 @@ fn flamingo_mini_is_known_by_its_configuration() {
     assert_eq!((config.end_of_chunk, config.lm.layers), (50_265, 12));
     let error = flamingo_config(&json.to_string(), &|_| None).unwrap_err();
     assert!(error.to_string().contains("no token `<`"), "{error}");
+}
+
+/// The names of the tensors of a file, but for the numbers of layers.
+fn names(path: &Path) -> BTreeSet<String> {
+    let weights = open_weights(path).unwrap();
+    let names = weights.file().names();
+    let plain = |name: &str| {
+        let mut parts: Vec<&str> = name.split('.').collect();
+        for at in 1..parts.len() {
+            if parts[at - 1] == "layers" {
+                parts[at] = "0";
+            }
+        }
+        parts.join(".")
+    };
+    names.map(plain).collect()
+}
+
+/// A Flamingo that is published without its image tower, and the CLIP that it
+/// sees with, become one file.
+#[test]
+fn flamingo_tiny_is_packed_with_its_image_tower() {
+    let folder = scratch("packed-tiny");
+    write_flamingo_tiny(&folder, &Drawn(8)).unwrap();
+    write_pictures(&folder).unwrap();
+    let (from, vision) = (folder.join("flamingo"), folder.join("clip"));
+    // As the references have them.
+    let mini = root().join("tests/golden/flamingo/mini/model.safetensors");
+    let mut published = names(&mini);
+    published.retain(|name| !name.starts_with("vision_encoder."));
+    assert_eq!(names(&from.join("model.safetensors")), published);
+
+    let file = folder.join("tiny.gguf");
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let (from_path, vision_path, to) = (path(&from), path(&vision), path(&file));
+    well(&[
+        "pack",
+        "--from",
+        &from_path,
+        "--vision",
+        &vision_path,
+        "--to",
+        &to,
+    ]);
+
+    let device = Candle::new();
+    let segments = |picture: &str| {
+        [
+            Segment::Image(picture.into()),
+            Segment::Text("dax<EOC>".into()),
+        ]
+    };
+    let apart = {
+        let files = WriterFiles::open(&from).unwrap();
+        let WriterModel::Flamingo(sizes, _) = &files.config.model else {
+            panic!("a Flamingo sees");
+        };
+        let clip = ModelFiles::find(&vision).unwrap();
+        let tower = clip.config().unwrap().vision.unwrap();
+        let tower = (clip.checkpoint().unwrap(), tower);
+        let source = Assembly::with_tower(tower, files.checkpoint, sizes).unwrap();
+        let writer = Writer::load(&device, &files.config, &source).unwrap();
+        assert_eq!(source.left_over(), [""; 0]);
+        logits_of(&writer, &segments("a.png"), &folder)
+    };
+    // f16 was published and f16 is packed: every bit is the same.
+    let writer = writer::open(&device, &file).unwrap();
+    assert_eq!(logits_of(&writer, &segments("a.png"), &folder), apart);
+    // It is seen, too.
+    let other = logits_of(&writer, &segments("b.png"), &folder);
+    let apart = max_error(&other, &apart);
+    assert!(apart.is_finite() && apart > 1e-3, "{apart}");
+    std::fs::remove_dir_all(&folder).unwrap();
 }
