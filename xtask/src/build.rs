@@ -30,6 +30,24 @@ pub fn page() -> Result<()> {
     precache()
 }
 
+/// Runs the page's own tests as WebAssembly, in Node: with what the page was
+/// built of, so that nothing but the page itself is compiled again.
+///
+/// # Errors
+/// Where one fails.
+pub fn tests() -> Result<()> {
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args(["test", "--release", "--package", "plume-app", "--lib"])
+        .args(["--target", "wasm32-unknown-unknown"])
+        .env("PATH", setup::path()?)
+        .env(
+            "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER",
+            "wasm-bindgen-test-runner",
+        );
+    run(&mut cargo)
+}
+
 /// Every file below a folder, by its path from there.
 fn files(folder: &Path, below: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(folder.join(below))? {

@@ -62,6 +62,7 @@ fn command_named(command: &str) -> Result<()> {
             setup::for_testing()?;
             check::all()?;
             build::page()?;
+            build::tests()?;
             // The browser tests compare the page with the command.
             run::cargo(&["build"])?;
             run::cargo(&["test", "--no-fail-fast"])?;

@@ -194,6 +194,9 @@ pub fn for_testing() -> Result<()> {
     if !has("chromedriver") {
         missing.push("chromium-driver");
     }
+    if !has("node") {
+        missing.push("nodejs");
+    }
     let drivers = std::path::Path::new("/usr/share/vulkan/icd.d");
     if !std::fs::read_dir(drivers).is_ok_and(|mut files| files.next().is_some()) {
         missing.push("mesa-vulkan-drivers");

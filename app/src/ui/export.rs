@@ -73,9 +73,11 @@ pub(super) fn json(store: Store) {
 
 #[cfg(test)]
 mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test;
+
     use super::field;
 
-    #[test]
+    #[wasm_bindgen_test]
     fn fields_survive_a_spreadsheet() {
         assert_eq!(field("cat"), "cat");
         assert_eq!(field("a \"big\", cat"), "\"a \"\"big\"\", cat\"");

@@ -93,9 +93,11 @@ fn jpeg_size(head: &[u8]) -> Option<(u32, u32)> {
 
 #[cfg(test)]
 mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test;
+
     use super::*;
 
-    #[test]
+    #[wasm_bindgen_test]
     fn sizes_are_read_before_decoding() {
         let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
         png.extend([0, 0, 0x9c, 0x40, 0, 0, 0, 7]);
@@ -113,7 +115,7 @@ mod tests {
         assert_eq!(size(&[0xff, 0xd8, 0xff, 0xe0, 0xff]), None);
     }
 
-    #[test]
+    #[wasm_bindgen_test]
     fn what_browsers_do_not_read_is_told_by_name() {
         let told = |head: &[u8], word| unsupported(head).is_some_and(|text| text.contains(word));
         assert!(told(b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"));

@@ -285,9 +285,11 @@ async fn from_table(store: Store, text: &str, pictures: &[(String, File)]) -> Ve
 
 #[cfg(test)]
 mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test;
+
     use super::{answers, rows};
 
-    #[test]
+    #[wasm_bindgen_test]
     fn places_give_answers() {
         let paths = |all: &[&str]| all.iter().map(|&p| p.to_owned()).collect::<Vec<_>>();
         let of = answers(&paths(&["set/orange-cat.png", "set/red_house 2.jpg"]));
@@ -297,7 +299,7 @@ mod tests {
         assert_eq!(answers(&paths(&["7.png"])), ["7"]);
     }
 
-    #[test]
+    #[wasm_bindgen_test]
     fn tables_are_read_with_a_head_and_without() {
         let row = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
         let found = rows("answer,image,question\n\"two, or so\",a.png,how many?\n");

@@ -66,13 +66,15 @@ pub(super) fn place(parts: &[Piece], id: PictureId, near: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test;
+
     use super::{Piece, joined, moved};
 
     fn text(words: &str) -> Piece {
         Piece::Text(words.to_owned())
     }
 
-    #[test]
+    #[wasm_bindgen_test]
     fn a_picture_moves_by_words_and_pictures() {
         let parts = [Piece::Media(1), text("is it red"), Piece::Media(2)];
         let once = moved(&parts, 0, false);
@@ -93,7 +95,7 @@ mod tests {
         assert_eq!(moved(&two, 5, false), two);
     }
 
-    #[test]
+    #[wasm_bindgen_test]
     fn texts_that_meet_become_one() {
         let parts = [text("a"), text(""), text("b"), Piece::Media(1), text("")];
         assert_eq!(joined(parts), [text("ab"), Piece::Media(1)]);

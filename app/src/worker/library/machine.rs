@@ -144,6 +144,8 @@ async fn adapter(gpu: &JsValue) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test;
+
     use super::*;
 
     /// WebGPU's own limit on a binding: no device offers less.
@@ -179,7 +181,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[wasm_bindgen_test]
     fn weights_larger_than_a_buffer_are_no_reason() {
         // RN50x64 and ViT-H/14, whose tables of tokens have 202 MB.
         for need in [need(623.26, 25.7, 529.0), need(986.11, 5.3, 335.0)] {
@@ -187,7 +189,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[wasm_bindgen_test]
     fn a_picture_has_to_pass() {
         let fit = machine(Some(20e6), 16.0).fit(need(623.26, 25.7, 529.0), EMPTY);
         assert!(
@@ -199,7 +201,7 @@ mod tests {
         assert_eq!(fit, Fit::Yes);
     }
 
-    #[test]
+    #[wasm_bindgen_test]
     fn memory_and_patience_are_judged() {
         let b_32 = need(151.28, 0.6, 8.8);
         assert_eq!(machine(None, 8.0).fit(b_32, EMPTY), Fit::Yes);
@@ -220,7 +222,7 @@ mod tests {
         assert_eq!(machine(Some(LEAST), 4.0).fit(q4, EMPTY), Fit::Yes);
     }
 
-    #[test]
+    #[wasm_bindgen_test]
     fn without_room_it_runs_and_is_not_kept() {
         let full = Storage {
             used: 1e12 - 1e6,
