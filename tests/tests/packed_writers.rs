@@ -390,12 +390,16 @@ fn flamingo_tiny_is_packed_with_its_image_tower() {
         assert_eq!(source.left_over(), [""; 0]);
         logits_of(&writer, &segments("a.png"), &folder)
     };
-    // f16 was published and f16 is packed: every bit is the same.
+    // f16 was published and f16 is packed: the same numbers, but for the order
+    // in which rows of added tokens, a tensor of their own then, are summed.
     let writer = writer::open(&device, &file).unwrap();
-    assert_eq!(logits_of(&writer, &segments("a.png"), &folder), apart);
+    let packed = logits_of(&writer, &segments("a.png"), &folder);
+    let error = max_error(&packed, &apart);
+    assert!(error <= 1e-4, "{error}");
     // It is seen, too.
     let other = logits_of(&writer, &segments("b.png"), &folder);
-    let apart = max_error(&other, &apart);
-    assert!(apart.is_finite() && apart > 1e-3, "{apart}");
+    let change = max_error(&other, &apart);
+    println!("flamingo-tiny: largest difference {error}, of another picture {change}");
+    assert!(change.is_finite() && change > 1e-3, "{change}");
     std::fs::remove_dir_all(&folder).unwrap();
 }
