@@ -39,10 +39,10 @@ const SHORT: usize = 128;
 /// From so many rows on a matrix of `q4_0` is multiplied as `q8_0`, of which
 /// candle has by far the faster product with AVX-512: widening and rearranging
 /// it costs as much as some twenty rows by themselves. The numbers are the same.
-const MANY: usize = if cfg!(target_arch = "x86_64") {
-    24
+const MANY: Option<usize> = if cfg!(target_arch = "x86_64") {
+    Some(24)
 } else {
-    usize::MAX
+    None
 };
 
 /// The same matrix in `q8_0`.
@@ -104,9 +104,11 @@ impl Matrix {
             Self::Spaced { whole, cols } => Ok(product::by_rows(x, &whole.narrow(1, 0, *cols)?)?),
             Self::Quantized(w) => {
                 let x = x.contiguous()?;
+                let rows = x.dim(0)?;
                 match w {
                     QMatMul::QTensor(halves)
-                        if halves.dtype() == GgmlDType::Q4_0 && x.dim(0)? >= MANY =>
+                        if halves.dtype() == GgmlDType::Q4_0
+                            && MANY.is_some_and(|many| rows >= many) =>
                     {
                         Ok(wide(halves)?.forward(&x)?)
                     }
