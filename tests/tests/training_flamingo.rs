@@ -350,6 +350,8 @@ fn what_cannot_be_trained_is_told() {
     assert!(failed(recipe("--layers 9", base())).contains("before block 9"));
     assert!(failed(recipe("--p-next 1.5", base())).contains("0 to 1, got 1.5"));
     assert!(failed(recipe("--gate ajar", base())).contains("`scalar`"));
+    let latents = failed(recipe("--resampler mlp --latents 8", base()));
+    assert!(latents.contains("those of a Perceiver"), "{latents}");
     assert!(failed(recipe("--gate none --from x", base())).contains("cannot be used with"));
     assert!(failed(recipe("", Base::default())).contains("a CLIP and a language model"));
     let nowhere = Base {

@@ -128,6 +128,13 @@ impl Design {
             "--p-next should be 0 to 1, got {}",
             self.p_next
         );
+        ensure!(
+            self.latents.is_none()
+                || self
+                    .resampler
+                    .is_none_or(|kind| kind == Resampling::Perceiver),
+            "--latents are those of a Perceiver: leave out --latents or the other --resampler"
+        );
         let base = self.base(base);
         let mut config = base.flamingo()?;
         self.shape(&mut config);
