@@ -510,11 +510,25 @@ mod tests {
                     assert_eq!(small, question.contains("smaller"), "{question} {answer}");
                 }
             }
-            if let Some(bound) = question.strip_prefix("are there more than ") {
-                let bound = NUMBERS.iter().position(|n| bound == format!("{n}?"));
-                let more = scene.items.len() > bound.expect("a number") + 1;
-                assert_eq!(more, answer == "yes", "{question}");
-            }
+            let words: Vec<&str> = question.trim_end_matches('?').split(' ').collect();
+            let right = match words.as_slice() {
+                ["are", "there", how, "than", bound] => {
+                    let bound = NUMBERS.iter().position(|n| n == bound).expect("a number") + 1;
+                    match *how {
+                        "more" => scene.items.len() > bound,
+                        _ => scene.items.len() < bound,
+                    }
+                }
+                ["is", "the", this, how, "than", "the", _] => {
+                    let (this, other): (Vec<_>, Vec<_>) = scene
+                        .items
+                        .iter()
+                        .partition(|item| item.thing.name() == *this);
+                    (this[0].extent > other[0].extent) == (*how == "bigger")
+                }
+                _ => continue,
+            };
+            assert_eq!(right, answer == "yes", "{question}");
         }
         assert!(named > 200, "{named}");
         let share = f64::from(yes) / f64::from(yes + no);
