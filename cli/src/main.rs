@@ -14,6 +14,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    tell_processors();
     match Arguments::parse().command.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
@@ -23,6 +24,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Candle asks the system how many processors there are before each product,
+/// unless this variable tells it.
+#[expect(unsafe_code, reason = "no other thread runs yet")]
+fn tell_processors() {
+    let processors = candle_core::utils::get_num_threads().to_string();
+    // SAFETY: nothing else reads or writes the environment meanwhile.
+    unsafe { std::env::set_var("RAYON_NUM_THREADS", processors) }
 }
 
 /// Whoever reads our output (`head`, say) has read enough.

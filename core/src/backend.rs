@@ -386,6 +386,18 @@ pub trait Backend: Clone + 'static {
         rows: usize,
         cols: usize,
     ) -> Result<Self::Weight>;
+    /// As [`Backend::weight`], for a matrix whose numbers are all multiplied: what
+    /// is trained of it are the numbers before that.
+    fn weight_times(
+        &self,
+        name: &str,
+        mut data: WeightData,
+        (rows, cols): (usize, usize),
+        factor: f32,
+    ) -> Result<Self::Weight> {
+        data.multiply(factor);
+        self.weight(name, data, rows, cols)
+    }
     /// Waits for the recorded work and copies `len` numbers back.
     fn read(&self, buffer: &Self::Buffer, len: usize) -> impl Future<Output = Result<Vec<f32>>>;
 

@@ -14,9 +14,10 @@ use plume_cli::train::language::Run;
 use plume_cli::train::learner::Learner;
 use plume_cli::train::recipe::{Phase, Recipe};
 use plume_cli::train::words::{Words, tokenizer_json};
-use plume_cli::world::{Sizes, Sort, Split};
+use plume_cli::world::{Sizes, Sort, Split, Subject};
+use plume_core::backend::Activation;
 use plume_core::config::flamingo::{FlamingoConfig, Gate};
-use plume_core::config::{ClipConfig, NfnetConfig, Scoring, VisionConfig};
+use plume_core::config::{ClipConfig, NfnetConfig, ResNetConfig, Scoring, VisionConfig};
 use plume_tests::writers::{Drawn, small_flamingo, write_flamingo};
 
 fn folder(name: &str) -> PathBuf {
@@ -37,9 +38,12 @@ fn model(name: &str, change: impl FnOnce(&mut FlamingoConfig)) -> PathBuf {
     change(&mut config);
     write_flamingo(&folder, &config, &Drawn(5)).unwrap();
     std::fs::write(folder.join("tokenizer.json"), tokenizer).unwrap();
-    let preprocessor = r#"{"size": 16, "crop_size": 16, "resample": 3, "do_resize": true,
+    let side = config.vision.image_size();
+    let preprocessor = format!(
+        r#"{{"size": {side}, "crop_size": {side}, "resample": 3, "do_resize": true,
         "do_center_crop": true, "do_normalize": true, "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.5, 0.5, 0.5], "do_convert_rgb": true}"#;
+        "image_std": [0.5, 0.5, 0.5], "do_convert_rgb": true}}"#
+    );
     std::fs::write(folder.join("preprocessor_config.json"), preprocessor).unwrap();
     folder
 }
@@ -57,6 +61,7 @@ fn recipe(model: &Path, switches: &str, steps: usize) -> Recipe {
         forms: vec![(Form::Picture, 1.0)],
         mixed: 0.0,
         sorts: vec![(Sort::Colour, 1.0)],
+        subjects: vec![(None, 0.2), (Some(Subject::YesNo), 0.8)],
         pictures: vec![(3, 1.0)],
         batch: 6,
         again: 0.3,
@@ -234,29 +239,69 @@ fn losses_of_sets_are_weighted_and_added() {
 }
 
 /// Documents have different numbers of pictures here: what is computed on the
-/// way is what a frozen tower's features say.
-#[test]
-fn an_image_tower_that_is_not_frozen_learns_too() {
-    let model = model("tower", |config| config.features.ln_post = true);
+/// way is what a frozen tower's features say. A run that is broken off goes on
+/// with the weights as they were read, whatever they were multiplied by.
+fn an_image_tower_learns(name: &str, change: impl FnOnce(&mut FlamingoConfig)) {
+    let model = model(name, change);
     let all: &[&[&str]] = &[&[A, B, BOTH]];
     reading(&model, "frozen", "", all, 1).train().unwrap();
-    let mut run = reading(&model, "unfrozen", "--unfreeze vision", all, 60);
-    run.train().unwrap();
-    let (frozen, unfrozen) = (
-        losses(&model.join("frozen")),
-        losses(&model.join("unfrozen")),
-    );
+    let learn = |name: &str, until: usize| {
+        let mut run = reading(&model, name, "--unfreeze vision", all, 60);
+        run.train_until(until).unwrap();
+        run
+    };
+    let run = learn("unfrozen", 60);
+    learn("broken", 30);
+    let mut resumed = Run::resume(&model.join("broken"), &model, 60).unwrap();
+    resumed.train().unwrap();
+    let [frozen, unfrozen, broken] =
+        ["frozen", "unfrozen", "broken"].map(|name| losses(&model.join(name)));
     assert!((frozen[0].1 - unfrozen[0].1).abs() < 2e-3, "{frozen:?}");
     let (first, last) = (unfrozen[0].1, unfrozen[59].1);
     assert!(last < 0.8 * first, "from {first} to {last}");
+    assert_eq!(unfrozen, broken);
     run.publish(&model.join("out")).unwrap();
     let (before, after) = (
         tensors(&model.join("model.safetensors")),
         tensors(&model.join("out/model.safetensors")),
     );
     for (name, numbers) in &before {
-        assert_eq!(name.starts_with("lm."), after[name] == *numbers, "{name}");
+        let stays = name.starts_with("lm.") || name.ends_with("skip_gain");
+        assert_eq!(stays, after[name] == *numbers, "{name}");
     }
+}
+
+#[test]
+fn an_image_tower_that_is_not_frozen_learns_too() {
+    an_image_tower_learns("vit", |config| config.features.ln_post = true);
+}
+
+#[test]
+fn an_nfnet_learns_too() {
+    an_image_tower_learns("nfnet-learns", |config| {
+        config.vision = VisionConfig::Nfnet(NfnetConfig {
+            image_size: 32,
+            stem_width: 16,
+            depths: [1, 2, 1, 1],
+            widths: [16, 16, 32, 64],
+            group_width: 4,
+            final_width: 64,
+            activation: Activation::Gelu,
+            alpha: 0.2,
+        });
+    });
+}
+
+#[test]
+fn a_resnet_learns_too() {
+    an_image_tower_learns("resnet-learns", |config| {
+        config.vision = VisionConfig::ResNet(ResNetConfig {
+            image_size: 32,
+            width: 8,
+            layers: [1, 2, 1, 1],
+            heads: 4,
+        });
+    });
 }
 
 #[test]
@@ -376,7 +421,7 @@ fn what_cannot_be_trained_is_told() {
         from: Some(nfnet),
         ..Base::default()
     };
-    let error = begin(recipe("--unfreeze vision", nfnet).unwrap());
+    let error = begin(recipe("--random vision", nfnet).unwrap());
     assert!(error.contains("an NFNet are standardised"), "{error}");
 
     let nothing = recipe("", base()).unwrap().without_drawings();

@@ -160,11 +160,12 @@ impl Base {
         let new: Vec<Part> = self.unfrozen.iter().chain(&self.random).copied().collect();
         if let Some(vision) = &vision
             && !matches!(vision, VisionConfig::Vit(_))
-            && new.contains(&Part::Vision)
+            && self.random.contains(&Part::Vision)
         {
             bail!(
-                "of image towers only a vision transformer can be trained here: the weights of \
-                 an NFNet are standardised, and the norms of a ResNet folded, when they are read"
+                "of image towers only a vision transformer can be trained from nothing here: the \
+                 weights of an NFNet are standardised, and the norms of a ResNet folded, when \
+                 they are read. Leave out --random vision, or --unfreeze a finished one"
             );
         }
         let mut files = Vec::new();

@@ -273,7 +273,7 @@ impl Writer<'_> {
             }
         }
         match subject {
-            None => (self.pool.any(rng), None),
+            None => (self.pool.to_be_told(rng), None),
             Some(subject) => {
                 let (picture, asked) = self.pool.asked(subject, rng);
                 (picture, Some(asked))
@@ -281,30 +281,22 @@ impl Writer<'_> {
         }
     }
 
-    /// So many pictures with captions, or with questions and their answers; new
-    /// ones are added to those that a batch has shown, which come again so often.
+    /// So many pictures with captions, or with questions and their answers, as
+    /// often as a set says; new ones are added to those that a batch has shown.
     ///
     /// # Errors
     /// Where the tokenizer fails.
     pub fn told(
         &self,
+        set: &Dataset,
         (pictures, form): (usize, Form),
-        (shown, again): (&mut Vec<usize>, f64),
+        shown: &mut Vec<usize>,
         rng: &mut Rng,
     ) -> Result<Document> {
         let mut document = self.begin();
         for _ in 0..pictures {
-            let subject = match rng.random_range(0..24) {
-                0..4 => None,
-                4 => Some(Subject::Size),
-                5..7 => Some(Subject::Colour),
-                7..9 => Some(Subject::Thing),
-                9 => Some(Subject::Count),
-                10..15 => Some(Subject::Relation),
-                15..20 => Some(Subject::YesNo),
-                _ => Some(Subject::Comparison),
-            };
-            let (picture, asked) = self.drawn(subject, (shown, again), rng);
+            let subject = choose(&set.subjects, rng);
+            let (picture, asked) = self.drawn(subject, (shown, set.again), rng);
             let scene = self.pool.scene(picture);
             if !shown.contains(&picture) {
                 shown.push(picture);
@@ -349,6 +341,8 @@ pub struct Dataset {
     pub mixed: f64,
     /// What kinds are told apart by, and how often.
     pub sorts: Vec<(Sort, f32)>,
+    /// What is asked, or that it is to be told, and how often.
+    pub subjects: Vec<(Option<Subject>, f32)>,
     /// Pictures of a document, and how often so many.
     pub pictures: Vec<(usize, f32)>,
     /// Pictures of a batch.
@@ -386,7 +380,7 @@ impl Dataset {
         let mut shown = Vec::new();
         let mut before: Option<Trial> = None;
         let documents = (0..documents).map(|_| match self.kind {
-            Kind::Told => writer.told((pictures, form), (&mut shown, self.again), rng),
+            Kind::Told => writer.told(self, (pictures, form), &mut shown, rng),
             Kind::Named => {
                 let sort = choose(&self.sorts, rng);
                 let most = (pictures / 2).clamp(2, 8);
@@ -488,6 +482,11 @@ mod tests {
                 forms: vec![(Form::Picture, 1.0)],
                 mixed: 0.0,
                 sorts: vec![(Sort::Thing, 1.0)],
+                subjects: vec![
+                    (None, 0.2),
+                    (Some(Subject::YesNo), 0.4),
+                    (Some(Subject::Relation), 0.4),
+                ],
                 pictures: vec![(4, 1.0)],
                 batch: 80,
                 again,

@@ -13,7 +13,7 @@ use super::base::Base;
 use super::documents::{Dataset, Form, Kind};
 use super::pages::Pages;
 use super::step::{AdamWConfig, Schedule};
-use crate::world::{Sizes, Sort};
+use crate::world::{Sizes, Sort, Subject};
 
 /// What is trained.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -253,6 +253,31 @@ const SORTS: [(Sort, f32); 3] = [
     (Sort::Colour, 0.35),
 ];
 
+/// What is asked of a picture, or that it is to be told: what takes longest to
+/// learn most often.
+const SUBJECTS: [(Option<Subject>, f32); 8] = [
+    (None, 0.17),
+    (Some(Subject::Size), 0.04),
+    (Some(Subject::Colour), 0.08),
+    (Some(Subject::Thing), 0.08),
+    (Some(Subject::Count), 0.04),
+    (Some(Subject::Relation), 0.21),
+    (Some(Subject::YesNo), 0.21),
+    (Some(Subject::Comparison), 0.17),
+];
+
+/// The same once where things lie is learned: more captions.
+const CAPTIONS_MOST: [(Option<Subject>, f32); 8] = [
+    (None, 0.45),
+    (Some(Subject::Size), 0.02),
+    (Some(Subject::Colour), 0.08),
+    (Some(Subject::Thing), 0.1),
+    (Some(Subject::Count), 0.03),
+    (Some(Subject::Relation), 0.08),
+    (Some(Subject::YesNo), 0.12),
+    (Some(Subject::Comparison), 0.12),
+];
+
 /// The curriculum of the language model: bare keys first, from which alone
 /// learning to look up a name comes about; then more and more words around
 /// them.
@@ -268,6 +293,7 @@ fn keys_first() -> Vec<Phase> {
             forms,
             mixed,
             sorts: SORTS.to_vec(),
+            subjects: Vec::new(),
             pictures: pictures.to_vec(),
             batch: 90,
             again: 0.0,
@@ -278,6 +304,7 @@ fn keys_first() -> Vec<Phase> {
             forms: vec![(Caption, 0.3), (Described, 0.7)],
             mixed: 0.0,
             sorts: Vec::new(),
+            subjects: SUBJECTS.to_vec(),
             pictures: vec![(4, 1.0), (7, 1.0)],
             batch: 56,
             again: 0.0,
@@ -297,15 +324,17 @@ fn keys_first() -> Vec<Phase> {
     ]
 }
 
-/// The curriculum of what lets it see: captions and answers first, names
-/// beside them, and in the second half more of the former, which are learned
-/// last.
+/// The curriculum of what lets it see: captions and answers first, names beside
+/// them; then more of the former, for where things lie is learned slowly; in the
+/// second half what is learned last: captions, above all of pairs, and kinds by
+/// thing or colour alone.
 fn captions_first() -> Vec<Phase> {
     let named = Dataset {
         kind: Kind::Named,
         forms: vec![(Form::Picture, 1.0)],
         mixed: 0.0,
         sorts: SORTS.to_vec(),
+        subjects: Vec::new(),
         pictures: vec![(9, 0.7), (12, 0.2), (17, 0.1)],
         batch: 90,
         again: 0.5,
@@ -316,25 +345,51 @@ fn captions_first() -> Vec<Phase> {
         forms: vec![(Form::Picture, 1.0)],
         mixed: 0.0,
         sorts: Vec::new(),
+        subjects: SUBJECTS.to_vec(),
         pictures: vec![(4, 0.6), (7, 0.3), (2, 0.6), (1, 0.3)],
         batch: 96,
         again: 0.7,
         weight: 1.0,
     };
+    let names_last = vec![
+        (Sort::ThingAndColour, 0.16),
+        (Sort::Thing, 0.42),
+        (Sort::Colour, 0.42),
+    ];
     vec![
         Phase {
-            until: 0.05,
+            until: 0.025,
             datasets: vec![told.clone(), told.clone()],
         },
         Phase {
-            until: 0.5,
+            until: 0.25,
             datasets: vec![named.clone(), told.clone()],
+        },
+        Phase {
+            until: 0.5,
+            datasets: vec![
+                Dataset {
+                    batch: 63,
+                    ..named.clone()
+                },
+                Dataset {
+                    batch: 128,
+                    ..told.clone()
+                },
+            ],
         },
         Phase {
             until: 1.0,
             datasets: vec![
-                Dataset { batch: 63, ..named },
-                Dataset { batch: 128, ..told },
+                Dataset {
+                    sorts: names_last,
+                    ..named
+                },
+                Dataset {
+                    subjects: CAPTIONS_MOST.to_vec(),
+                    batch: 112,
+                    ..told
+                },
             ],
         },
     ]

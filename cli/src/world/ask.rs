@@ -7,7 +7,9 @@ use super::thing::article;
 use super::{Colour, Fill, Item, Relation, Rng, Scene, Telling, Thing, caption};
 
 /// What a question is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "each variant is the subject it names")]
 pub enum Subject {

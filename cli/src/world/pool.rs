@@ -122,6 +122,16 @@ impl Pool {
         }
     }
 
+    /// Any scene, for a caption: pairs as often as single things, for their
+    /// captions take longest to learn.
+    pub fn to_be_told(&self, rng: &mut Rng) -> usize {
+        match rng.random_range(0..10) {
+            0..4 => self.single(rng),
+            4..8 => self.pair(rng),
+            _ => self.several(rng),
+        }
+    }
+
     /// A scene, and a question on this subject.
     pub fn asked(&self, subject: Subject, rng: &mut Rng) -> (usize, Asked) {
         loop {

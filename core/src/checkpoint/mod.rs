@@ -132,9 +132,10 @@ impl<'a, B: Backend> Scope<'a, B> {
         factor: f32,
     ) -> Result<Weight<B>> {
         let name = self.join(name);
-        let mut data = self.source.read(&name, &[rows, cols])?;
-        data.multiply(factor);
-        let inner = self.backend.weight(&name, data, rows, cols)?;
+        let data = self.source.read(&name, &[rows, cols])?;
+        let inner = self
+            .backend
+            .weight_times(&name, data, (rows, cols), factor)?;
         Ok(Weight::new(inner, rows, cols))
     }
 

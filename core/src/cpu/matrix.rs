@@ -18,8 +18,15 @@ use crate::{Error, Result};
 /// A `[rows, cols]` weight.
 #[derive(Clone)]
 pub enum Matrix {
-    /// In f32, whatever the file holds; the only kind that can be trained.
+    /// In f32, whatever the file holds; this and [`Matrix::Times`] can be trained.
     Dense(Tensor),
+    /// As [`Matrix::Dense`], of which every number counts `factor` times.
+    Times {
+        /// The numbers before that.
+        w: Tensor,
+        /// What they are multiplied by.
+        factor: f32,
+    },
     /// As [`Matrix::Dense`], `[rows, cols + SPACE]`.
     Spaced {
         /// All numbers, those between the rows included.
@@ -38,12 +45,12 @@ const SHORT: usize = 128;
 
 /// From so many rows on a matrix of `q4_0` is multiplied as `q8_0`, of which
 /// candle has by far the faster product with AVX-512; the numbers are the same.
-/// With the 50 rows of ViT-B/32's image tower, widening and rearranging add 57 ms
-/// to 66 (two cores, Intel Xeon); with the 8 of a text, eight rows by themselves
-/// take 28 ms where `q8_0` takes 8. Where it begins to pay was not measured more
-/// closely.
+/// Widening and rearranging cost the same however many rows there are. Over the
+/// matrices of a block of ViT-B/32 that is as long as 12 rows take by themselves
+/// (11 ms; two cores, Intel Xeon): matrices of long rows gain from 6 rows on,
+/// those of short ones from 16.
 const MANY: Option<usize> = if cfg!(target_arch = "x86_64") {
-    Some(24)
+    Some(12)
 } else {
     None
 };
@@ -109,6 +116,7 @@ impl Matrix {
     pub(super) fn product(&self, x: &Tensor) -> Result<Tensor> {
         match self {
             Self::Dense(w) => Ok(product::by_rows(x, w)?),
+            Self::Times { w, factor } => Ok((product::by_rows(x, w)? * f64::from(*factor))?),
             Self::Spaced { whole, cols } => Ok(product::by_rows(x, &whole.narrow(1, 0, *cols)?)?),
             Self::Quantized(QMatMul::QTensor(halves)) if is_widened(halves, x) => {
                 Ok(wide(halves)?.forward(&x.contiguous()?)?)
@@ -121,6 +129,7 @@ impl Matrix {
     pub(super) fn part(&self, start: usize, count: usize) -> Result<Self> {
         Ok(Self::Dense(match self {
             Self::Dense(w) => w.narrow(0, start, count)?,
+            Self::Times { w, factor } => (w.narrow(0, start, count)? * f64::from(*factor))?,
             Self::Spaced { whole, cols } => whole.narrow(0, start, count)?.narrow(1, 0, *cols)?,
             Self::Quantized(w) => {
                 let ids = Tensor::arange(start as u32, (start + count) as u32, &Device::Cpu)?;
@@ -133,6 +142,7 @@ impl Matrix {
     pub(super) fn rows(&self, ids: &Tensor) -> Result<Tensor> {
         match self {
             Self::Dense(w) => Ok(w.index_select(ids, 0)?),
+            Self::Times { w, factor } => Ok((w.index_select(ids, 0)? * f64::from(*factor))?),
             Self::Spaced { whole, cols } => {
                 let rows = whole.index_select(ids, 0)?;
                 Ok(rows.narrow(1, 0, *cols)?.contiguous()?)

@@ -247,6 +247,21 @@ impl Backend for Candle {
         }
     }
 
+    fn weight_times(
+        &self,
+        name: &str,
+        mut data: WeightData,
+        (rows, cols): (usize, usize),
+        factor: f32,
+    ) -> Result<Matrix> {
+        if self.training.is_some() {
+            let w = self.keep(name, data.into_f32(), &[rows, cols])?;
+            return Ok(Matrix::Times { w, factor });
+        }
+        data.multiply(factor);
+        self.weight(name, data, rows, cols)
+    }
+
     async fn read(&self, buffer: &Tensor, len: usize) -> Result<Vec<f32>> {
         Ok(buffer
             .flatten_all()?

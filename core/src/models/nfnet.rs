@@ -3,8 +3,8 @@
 //!
 //! Each activation is multiplied by a constant γ, and what goes into a block by
 //! 1 / β, the deviation that is expected there. What follows either is linear:
-//! both go into its weights as they are loaded, which are therefore not to be
-//! trained.
+//! both go into its weights as they are loaded. Trained are the standardised
+//! weights, without these; how much of a block is added (`skip_gain`) stays.
 
 use crate::backend::{Activation, Backend};
 use crate::checkpoint::Scope;

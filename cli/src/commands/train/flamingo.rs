@@ -31,7 +31,7 @@ pub(super) struct Flamingo {
     #[arg(long, value_name = "DIR", default_value = "target/train-flamingo")]
     work: PathBuf,
     /// Steps of the schedule.
-    #[arg(long, default_value_t = 3500)]
+    #[arg(long, default_value_t = 7000)]
     steps: usize,
     /// What decides documents, pictures and weights.
     #[arg(long, default_value_t = 1)]
