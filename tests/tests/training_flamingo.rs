@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use plume_cli::train::base::Base;
+use plume_cli::train::datasets::{Dataset, Kind};
 use plume_cli::train::design::Design;
-use plume_cli::train::documents::{Dataset, Document, Form, Kind};
+use plume_cli::train::documents::{Document, Form};
 use plume_cli::train::language::Run;
 use plume_cli::train::learner::Learner;
 use plume_cli::train::recipe::{Phase, Recipe};

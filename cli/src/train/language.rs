@@ -16,13 +16,15 @@ use plume_core::cpu::Parameters;
 use plume_core::models::flamingo::Flamingo;
 use rand::{Rng as _, SeedableRng as _};
 
-use super::documents::{Dataset, Document, Form, Tally, Writer};
+use super::datasets::Dataset;
+use super::documents::{Document, Form, Writer};
 use super::keep::{self, State};
 use super::learner::{Gallery, Learner};
 use super::pages::Book;
 use super::pictures::{Files, Pictures};
 use super::recipe::{Recipe, What};
 use super::step::{AdamW, Gradients};
+use super::tally::Tally;
 use super::words::Words;
 use super::{card, read, trials, write};
 use crate::world::{Rng, Sizes, Sort, Split};

@@ -10,7 +10,8 @@ use plume_core::config::language::{LmConfig, NormKind, Positions};
 use serde::{Deserialize, Serialize};
 
 use super::base::Base;
-use super::documents::{Dataset, Form, Kind};
+use super::datasets::{Dataset, Kind};
+use super::documents::Form;
 use super::pages::Pages;
 use super::step::{AdamWConfig, Schedule};
 use crate::world::{Sizes, Sort, Subject};

@@ -5,6 +5,7 @@
 //! those in `ops` have both directions, so one code path serves inference and
 //! training.
 
+mod heads;
 mod language;
 mod math;
 mod matrix;
@@ -15,7 +16,8 @@ mod softmax;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Shape, Tensor, Var};
+use heads::Heads;
 
 pub use matrix::Matrix;
 
@@ -128,7 +130,7 @@ impl Candle {
 
 /// A band of columns `[rows, width]` on its own.
 fn cut_out(band: &Columns<'_, Tensor>, rows: usize, width: usize) -> Result<Tensor> {
-    let whole = band.buffer.reshape((rows, band.stride))?;
+    let whole = shaped(band.buffer, (rows, band.stride))?;
     Ok(whole.narrow(1, band.start, width)?.contiguous()?)
 }
 
@@ -139,15 +141,40 @@ fn split_heads(
     (stored, rows): (usize, usize),
     dims: &AttentionDims,
 ) -> Result<Tensor> {
-    let (batch, heads, head_dim) = (dims.batch, dims.heads, dims.head_dim);
-    Ok(band
-        .buffer
-        .reshape((batch, stored, band.stride))?
-        .narrow(1, 0, rows)?
-        .narrow(2, band.start, heads * head_dim)?
-        .reshape((batch, rows, heads, head_dim))?
-        .transpose(1, 2)?
-        .contiguous()?)
+    let split = heads::Split(Heads {
+        batch: dims.batch,
+        stored,
+        rows,
+        start: band.start,
+        stride: band.stride,
+        heads: dims.heads,
+        head_dim: dims.head_dim,
+    });
+    Ok(band.buffer.contiguous()?.apply_op1(split)?)
+}
+
+/// `[batch, heads, queries, head_dim]` → `[batch · queries, heads · head_dim]`.
+fn join_heads(mixed: &Tensor, dims: &AttentionDims) -> Result<Tensor> {
+    let join = heads::Join(Heads {
+        batch: dims.batch,
+        stored: dims.queries,
+        rows: dims.queries,
+        start: 0,
+        stride: dims.heads * dims.head_dim,
+        heads: dims.heads,
+        head_dim: dims.head_dim,
+    });
+    Ok(mixed.contiguous()?.apply_op1(join)?)
+}
+
+/// A tensor in this shape: candle's `reshape` has a gradient to add up even
+/// where nothing changes.
+fn shaped(x: &Tensor, shape: impl Into<Shape>) -> Result<Tensor> {
+    let shape = shape.into();
+    if x.shape() == &shape && x.is_contiguous() {
+        return Ok(x.clone());
+    }
+    Ok(x.reshape(shape)?)
 }
 
 /// A norm of rows by `count` of its weights.
@@ -171,7 +198,7 @@ fn finished(
     epilogue: &Epilogue<'_, Tensor>,
 ) -> Result<Tensor> {
     let residual = match epilogue.residual {
-        Some(residual) => Some(residual.reshape((rows, out))?),
+        Some(residual) => Some(shaped(residual, (rows, out))?),
         None => None,
     };
     let (first, last) = if epilogue.residual_first {
@@ -194,9 +221,9 @@ fn finished(
         (None, None) => Ok(y),
         (Some((gate, gate_len)), residual) => {
             let shape = (rows * out / gate_len.max(1), gate_len);
-            let y = y.reshape(shape)?;
+            let y = shaped(&y, shape)?;
             let residual = match residual {
-                Some(residual) => residual.reshape(shape)?,
+                Some(residual) => shaped(&residual, shape)?,
                 None => y.zeros_like()?,
             };
             Ok(residual.apply_op3(&y, &gate.flatten_all()?, language::GatedAdd)?)
@@ -278,11 +305,8 @@ impl Backend for Candle {
         (out, inner): (usize, usize),
         epilogue: Epilogue<'_, Tensor>,
     ) -> Result<Tensor> {
-        finished(
-            w.product(&x.reshape((rows, inner))?)?,
-            (rows, out),
-            &epilogue,
-        )
+        let y = w.product(&shaped(x, (rows, inner))?)?;
+        finished(y, (rows, out), &epilogue)
     }
 
     fn norm(
@@ -296,8 +320,8 @@ impl Backend for Candle {
         } = dims;
         let x = cut_out(&x, rows, parts * cols)?;
         if dims.shared || parts == 1 {
-            let x = x.reshape((rows * parts, cols))?;
-            return Ok(normed(&x, norm, (0, cols))?.reshape((rows, parts * cols))?);
+            let x = shaped(&x, (rows * parts, cols))?;
+            return shaped(&normed(&x, norm, (0, cols))?, (rows, parts * cols));
         }
         let parts = (0..parts).map(|part| {
             let x = x.narrow(1, part * cols, cols)?.contiguous()?;
@@ -307,13 +331,13 @@ impl Backend for Candle {
     }
 
     fn l2_normalize(&self, x: &Tensor, (rows, cols): (usize, usize)) -> Result<Tensor> {
-        let x = x.reshape((rows, cols))?;
+        let x = shaped(x, (rows, cols))?;
         let length = x.sqr()?.sum_keepdim(1)?.maximum(1e-24)?.sqrt()?;
         Ok(x.broadcast_div(&length)?)
     }
 
     fn add(&self, x: &Tensor, len: usize, y: &Tensor, y_len: usize) -> Result<Tensor> {
-        let x = x.reshape((len / y_len.max(1), y_len))?;
+        let x = shaped(x, (len / y_len.max(1), y_len))?;
         Ok(x.apply_op2(&y.flatten_all()?, ops::BiasActivation(None))?)
     }
 
@@ -349,7 +373,7 @@ impl Backend for Candle {
         let softmax = softmax::MaskedSoftmax::new(dims, rule);
         let scores = product::by_rows(&q, &k)?.apply_op1(softmax)?;
         let mixed = product::by_columns(&scores, &v)?;
-        Ok(mixed.transpose(1, 2)?.reshape(shape)?)
+        join_heads(&mixed, &dims)
     }
 
     fn rotary(&self, x: Columns<'_, Tensor>, table: &Tensor, dims: RotaryDims) -> Result<Tensor> {
@@ -365,12 +389,12 @@ impl Backend for Candle {
         (gate, gate_len): (&Tensor, usize),
     ) -> Result<Tensor> {
         let shape = (len / gate_len.max(1), gate_len);
-        let (x, y) = (x.reshape(shape)?, y.reshape(shape)?);
+        let (x, y) = (shaped(x, shape)?, shaped(y, shape)?);
         Ok(x.apply_op3(&y, &gate.flatten_all()?, language::GatedAdd)?)
     }
 
     fn glu(&self, x: &Tensor, (rows, width): (usize, usize), act: Activation) -> Result<Tensor> {
-        let x = x.reshape((rows, 2 * width))?;
+        let x = shaped(x, (rows, 2 * width))?;
         Ok(x.apply_op1(language::Glu(act))?)
     }
 
