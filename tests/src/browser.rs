@@ -143,6 +143,14 @@ impl Browser {
     /// # Errors
     /// Where it does not.
     pub async fn until(&self, script: &str) -> Result<Value> {
+        self.until_within(script, PATIENCE).await
+    }
+
+    /// As [`Browser::until`], for so long.
+    ///
+    /// # Errors
+    /// Where it does not.
+    pub async fn until_within(&self, script: &str, patience: Duration) -> Result<Value> {
         let begun = Instant::now();
         loop {
             let value = self.script(script, vec![]).await?;
@@ -153,7 +161,7 @@ impl Browser {
             if !nothing {
                 return Ok(value);
             }
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > patience {
                 let text = self
                     .script("return document.body.innerText", vec![])
                     .await?;

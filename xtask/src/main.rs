@@ -15,6 +15,7 @@ cargo xtask COMMAND
           weights, against open_clip and transformers; PLUME_PYTHON has them
   check   formatting, lints (native and wasm32) and licences
   bench   set up, build and measure: both devices, natively and in Chromium
+  bench chat  the same of the model that writes alone
   bench packed [MODEL,…]  models in every type that they are packed in, on the
           CPU, beside open_clip: size, cosine to f32, time; PLUME_PYTHON has it
   world   draw the page's sample pictures anew
@@ -81,7 +82,10 @@ fn command_named(command: &str) -> Result<()> {
             build::page()?;
             // The measurement runs the command.
             run::cargo(&["build", "--bins"])?;
-            run::cargo(&["run", "--bin", "bench"])
+            let part = std::env::args().nth(2);
+            let mut arguments = vec!["run", "--bin", "bench", "--"];
+            arguments.extend(part.as_deref());
+            run::cargo(&arguments)
         }
         "nightly" => nightly(),
         "world" => run::cargo(&[

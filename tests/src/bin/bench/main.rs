@@ -1,6 +1,7 @@
 //! What `cargo xtask bench` runs: both models on both devices, natively and in
-//! Chromium, beside open_clip where Python has it. The outcome is printed as
-//! Markdown and kept in `target/bench.json`.
+//! Chromium, beside open_clip where Python has it; `chat` leaves out what
+//! classifies. The outcome is printed as Markdown and kept in
+//! `target/bench.json`.
 
 mod chat;
 
@@ -8,6 +9,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use plume_core::bench::Row;
@@ -113,12 +115,15 @@ fn peer(threads: usize) -> Result<Report> {
     Ok(report)
 }
 
+/// How long the page may measure: in software WebGPU is slow.
+const PATIENCE: Duration = Duration::from_secs(900);
+
 /// The page's own measurement. Each has a new page: WebAssembly's memory never
 /// shrinks.
 async fn by_page<T: DeserializeOwned>(browser: &Browser, address: &str, what: &str) -> Result<T> {
     browser.open(&format!("{address}?bench={what}")).await?;
     let text = "return document.querySelector('#bench')?.textContent";
-    let text = browser.until(text).await?;
+    let text = browser.until_within(text, PATIENCE).await?;
     let text = text.as_str().unwrap_or_default();
     serde_json::from_str(text).with_context(|| text.to_owned())
 }
@@ -214,7 +219,8 @@ fn markdown(outcome: &Outcome) -> String {
          (least–most); GFLOP/s are the best of the batches, beside one large product alone.\n",
         outcome.machine, outcome.load
     );
-    for model in ["demo", "ViT-B/32"] {
+    let models = ["demo", "ViT-B/32"];
+    for model in models.into_iter().filter(|_| !outcome.reports.is_empty()) {
         let of_model = |report: &&Report| report.model == model;
         let reports: Vec<_> = outcome.reports.iter().filter(of_model).collect();
         let name = if model == "demo" {
@@ -266,25 +272,21 @@ async fn main() -> Result<()> {
         chats: Vec::new(),
         sizes: Vec::new(),
     };
-    let mut add = |what: &str, report| outcome.reports.extend(measured(what, report));
-    let demo = root().join("www/demo/clip");
-    for device in ["cpu", "gpu"] {
-        add(
-            &format!("native demo {device}"),
-            native(Some(&demo), device),
-        );
-        add(&format!("native ViT-B/32 {device}"), native(None, device));
+    let chat_alone = std::env::args().nth(1).as_deref() == Some("chat");
+    if !chat_alone {
+        outcome.reports = natively();
     }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    add("open_clip", peer(cores));
     if let Some(dist) = page() {
         let server = Server::start(&dist, 0, "/")?;
         let browser = Browser::start().await?;
-        for what in ["demo,cpu", "demo,gpu", "vit-b-32,cpu", "vit-b-32,gpu"] {
-            let report = in_browser(&browser, &server.address(), what).await;
-            add(&format!("Chromium {what}"), report);
+        if !chat_alone {
+            for what in ["demo,cpu", "demo,gpu", "vit-b-32,cpu", "vit-b-32,gpu"] {
+                let report = in_browser(&browser, &server.address(), what).await;
+                let report = measured(&format!("Chromium {what}"), report);
+                outcome.reports.extend(report);
+            }
+            outcome.sizes = sizes(&dist)?;
         }
-        outcome.sizes = sizes(&dist)?;
         outcome.chats = chat::all(&browser, &server.address()).await?;
     }
     let path = root().join("target/bench.json");
@@ -292,6 +294,21 @@ async fn main() -> Result<()> {
         .with_context(|| path.display().to_string())?;
     print(&markdown(&outcome));
     Ok(())
+}
+
+/// Both models that classify, on both devices, and the peer.
+fn natively() -> Vec<Report> {
+    let demo = root().join("www/demo/clip");
+    let mut reports = Vec::new();
+    for device in ["cpu", "gpu"] {
+        let report = native(Some(&demo), device);
+        reports.extend(measured(&format!("native demo {device}"), report));
+        let report = native(None, device);
+        reports.extend(measured(&format!("native ViT-B/32 {device}"), report));
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    reports.extend(measured("open_clip", peer(cores)));
+    reports
 }
 
 #[expect(clippy::print_stdout, reason = "the tables are the product")]
