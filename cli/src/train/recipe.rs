@@ -327,8 +327,8 @@ fn keys_first() -> Vec<Phase> {
 
 /// The curriculum of what lets it see: captions and answers first, names beside
 /// them; then more of the former, for where things lie is learned slowly; in the
-/// second half what is learned last: captions, above all of pairs, and kinds by
-/// thing or colour alone.
+/// second half what is learned last: captions, and kinds by thing or colour
+/// alone.
 fn captions_first() -> Vec<Phase> {
     let named = Dataset {
         kind: Kind::Named,

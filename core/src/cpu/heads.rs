@@ -1,7 +1,7 @@
 //! The heads of attention, taken apart and put together. Each is one operation:
 //! of a chain of candle's own every link has a gradient of its own, filled with
-//! zeros before it is added to. With such chains a training step of the demo
-//! took 1.10 s, with these 0.89.
+//! zeros before it is added to. With such chains, and with reshapes that change
+//! nothing, a training step of the demo took 1.10 s, without either 0.89.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 

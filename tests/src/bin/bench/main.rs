@@ -219,8 +219,11 @@ fn markdown(outcome: &Outcome) -> String {
          (least–most); GFLOP/s are the best of the batches, beside one large product alone.\n",
         outcome.machine, outcome.load
     );
-    let models = ["demo", "ViT-B/32"];
-    for model in models.into_iter().filter(|_| !outcome.reports.is_empty()) {
+    if outcome.reports.is_empty() {
+        out += &chat::markdown(&outcome.chats);
+        return out;
+    }
+    for model in ["demo", "ViT-B/32"] {
         let of_model = |report: &&Report| report.model == model;
         let reports: Vec<_> = outcome.reports.iter().filter(of_model).collect();
         let name = if model == "demo" {
