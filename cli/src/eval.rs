@@ -164,7 +164,8 @@ impl Task {
         }
     }
 
-    /// Most tokens that are written (`evaluate.py` of OpenFlamingo).
+    /// Most tokens that are written, if nothing else is said (`evaluate.py` of
+    /// OpenFlamingo, which gives TextVQA 10).
     fn longest(self) -> usize {
         match self {
             Self::Vqa => 5,
@@ -187,6 +188,8 @@ pub struct Plan {
     pub selection: Selection,
     /// Beams of the search for captions and answers.
     pub beams: usize,
+    /// Most tokens of a caption or an answer, if not as many as is usual.
+    pub max_new_tokens: Option<usize>,
     /// Orders of the shots over which likelihoods are averaged, where so many
     /// there are.
     pub orders: usize,
@@ -393,7 +396,10 @@ impl<'a, B: Backend> Evaluation<'a, B> {
     async fn write(&self, segments: &[Segment]) -> Result<String> {
         let prompt = self.writer.prompt(segments, &self.visual(segments)?)?;
         let options = Options {
-            max_new_tokens: self.plan.task.longest(),
+            max_new_tokens: self
+                .plan
+                .max_new_tokens
+                .unwrap_or_else(|| self.plan.task.longest()),
             method: match self.plan.beams {
                 1 => Method::Greedy,
                 width => Method::Beams {
@@ -408,9 +414,10 @@ impl<'a, B: Backend> Evaluation<'a, B> {
         let go_on = |_| ControlFlow::Continue(());
         let written = generate(&reading, &prompt.ids, &options, go_on).await?;
         let text = self.writer.tokenizer().decode(&written.ids)?;
+        let text = self.writer.style().before_end(&text);
         Ok(match self.plan.task {
-            Task::Vqa => said_answer(&text).to_owned(),
-            _ => said_caption(&text),
+            Task::Vqa => said_answer(text).to_owned(),
+            _ => said_caption(text),
         })
     }
 

@@ -15,7 +15,7 @@ use plume_core::image::Preprocess;
 use plume_core::models::clip::Clip;
 use plume_core::tasks::classify::Classifier;
 use plume_core::tasks::verify::Published;
-use plume_core::tokens::Tokenizer;
+use plume_core::tokens::{TextTokenizer, Tokenizer};
 
 use crate::hub;
 
@@ -206,7 +206,16 @@ impl ModelFiles {
                 .with_context(|| format!("cannot read {}", path.display()));
         }
         match &self.packed {
-            None => self.read(&["tokenizer.json"]),
+            None => {
+                let parts = ["vocab.json", "merges.txt"];
+                let there = |name: &&str| self.directory.join(name).is_file();
+                // OPT's is published in two files, and so flamingo-mini's.
+                if !there(&"tokenizer.json") && parts.iter().all(there) {
+                    let [vocab, merges] = parts.map(|part| self.read(&[part]));
+                    return Ok(TextTokenizer::json_of_bpe(&vocab?, &merges?)?);
+                }
+                self.read(&["tokenizer.json"])
+            }
             Some(packed) => packed.tokenizer.clone().with_context(|| {
                 format!("{} was packed without a tokenizer", self.weights.display())
             }),

@@ -327,6 +327,18 @@ impl WeightData {
         self.len() == 0
     }
 
+    /// Adds so many zeros at the end; of blocks whole ones.
+    pub(crate) fn extend_zeros(&mut self, count: usize) {
+        match self {
+            Self::F32(data) => data.resize(data.len() + count, 0.0),
+            Self::F16(data) => data.resize(data.len() + count, f16::ZERO),
+            // A scale of 0 makes a block of zeros.
+            Self::Quantized(kind, bytes) => {
+                bytes.resize(bytes.len() + count / BLOCK * kind.block_bytes(), 0);
+            }
+        }
+    }
+
     /// Multiplies every number; of blocks, their scales.
     pub fn multiply(&mut self, factor: f32) {
         let times = |x: f16| f16::from_f32(x.to_f32() * factor);

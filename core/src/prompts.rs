@@ -45,8 +45,11 @@ pub struct PromptStyle {
     pub around_image: String,
     /// What ends the text that belongs to a picture.
     pub end_of_chunk: String,
-    /// Blanks around a text are left out.
+    /// Spaces around a text are left out, but no other blanks.
     pub trim: bool,
+    /// What a turn begins with, before its pictures.
+    #[serde(default)]
+    pub before: String,
     /// What stands between a picture's mark and what is asked of it.
     pub after_image: String,
     /// Before a caption or a class.
@@ -93,6 +96,7 @@ impl PromptStyle {
             around_image: String::new(),
             end_of_chunk: "<|endofchunk|>".into(),
             trim: false,
+            before: String::new(),
             after_image: String::new(),
             output: "Output:".into(),
             question: ("Question:".into(), " Short answer:".into()),
@@ -140,14 +144,33 @@ impl PromptStyle {
         }
     }
 
-    /// IDEFICS's (`processing_idefics.py`).
+    /// IDEFICS's (`processing_idefics.py`). It knows no token that ends a chunk:
+    /// turns are lines.
     pub fn idefics() -> Self {
         Self {
             start: "<s>".into(),
             around_image: "<fake_token_around_image>".into(),
             end_of_chunk: "\n".into(),
             trim: true,
+            shot_end: String::new(),
             ..Self::open_flamingo()
+        }
+    }
+
+    /// IDEFICS-instruct's (its model card): a dialogue.
+    pub fn idefics_instruct() -> Self {
+        let answer = "<end_of_utterance>\nAssistant: ";
+        Self {
+            before: "User:".into(),
+            output: format!("What is in this image?{answer}"),
+            question: (String::new(), answer.into()),
+            hateful: (
+                "It is an image with written: \"".into(),
+                format!("\" on it. Is it hateful?{answer}"),
+            ),
+            end_of_chunk: "<end_of_utterance>".into(),
+            shot_end: "\n".into(),
+            ..Self::idefics()
         }
     }
 
@@ -167,7 +190,11 @@ impl PromptStyle {
                     after_image = true;
                 }
                 Segment::Text(words) => {
-                    text.push_str(if self.trim { words.trim() } else { words });
+                    text.push_str(if self.trim {
+                        words.trim_matches(' ')
+                    } else {
+                        words
+                    });
                     after_image = false;
                 }
             }
@@ -190,6 +217,7 @@ impl PromptStyle {
     pub fn few_shot(&self, shots: &[Shot], image: &str, ask: &Ask) -> Vec<Segment> {
         let mut segments = Vec::new();
         for shot in shots {
+            segments.extend(self.before());
             segments.push(Segment::Image(shot.image.clone()));
             segments.push(Segment::Text(self.shot(shot)));
         }
@@ -200,8 +228,22 @@ impl PromptStyle {
     /// Without pictures to learn from: the shots (two, as a rule) show in words
     /// alone what an answer looks like (App. B.1.5).
     pub fn zero_shot(&self, shots: &[Shot], image: &str, ask: &Ask) -> Vec<Segment> {
-        let texts = shots.iter().map(|shot| Segment::Text(self.shot(shot)));
+        let text = |shot| Segment::Text(format!("{}{}", self.before, self.shot(shot)));
+        let texts = shots.iter().map(text);
         texts.chain(self.query(image, ask)).collect()
+    }
+
+    /// What is written of an answer before its chunk ends, for checkpoints that
+    /// have no token for that end.
+    pub fn before_end<'a>(&self, written: &'a str) -> &'a str {
+        match written.find(&self.end_of_chunk) {
+            Some(end) if !self.end_of_chunk.is_empty() => &written[..end],
+            _ => written,
+        }
+    }
+
+    fn before(&self) -> Option<Segment> {
+        (!self.before.is_empty()).then(|| Segment::Text(self.before.clone()))
     }
 
     fn shot(&self, shot: &Shot) -> String {
@@ -224,11 +266,12 @@ impl PromptStyle {
         asked[asked.trim_end().len()..].to_owned()
     }
 
-    fn query(&self, image: &str, ask: &Ask) -> [Segment; 2] {
+    fn query(&self, image: &str, ask: &Ask) -> impl Iterator<Item = Segment> {
         let asked = format!("{}{}", self.after_image, self.ask(ask));
         // The blank belongs to the first token of the answer.
         let asked = asked.trim_end().to_owned();
-        [Segment::Image(image.to_owned()), Segment::Text(asked)]
+        let query = [Segment::Image(image.to_owned()), Segment::Text(asked)];
+        self.before().into_iter().chain(query)
     }
 }
 
@@ -313,6 +356,35 @@ mod tests {
             PromptStyle::idefics().text(&segments),
             "<s><fake_token_around_image><image><fake_token_around_image><image>\
              <fake_token_around_image>two cats"
+        );
+    }
+
+    /// Lines end in one newline, which no trimming takes; of the dialogue, the
+    /// text is that of the model card's example.
+    #[test]
+    fn idefics_turns_are_lines_or_a_dialogue() {
+        let caption = shot("a.jpg", Ask::Caption, "a cat");
+        let style = PromptStyle::idefics();
+        let picture = "<fake_token_around_image><image><fake_token_around_image>";
+        assert_eq!(
+            style.text(&style.few_shot(std::slice::from_ref(&caption), "b.jpg", &Ask::Caption)),
+            format!("<s>{picture}Output:a cat\n{picture}Output:")
+        );
+        assert_eq!(
+            style.text(&style.zero_shot(&[caption.clone(), caption], "b.jpg", &Ask::Caption)),
+            format!("<s>Output:a cat\nOutput:a cat\n{picture}Output:")
+        );
+        assert_eq!(style.before_end(" a dog\nOutput: b"), " a dog");
+        let style = PromptStyle::idefics_instruct();
+        let question = Ask::Question("And who is that?".into());
+        let picture_of = shot("a.jpg", Ask::Caption, " This picture depicts Idefix.");
+        assert_eq!(
+            style.text(&style.few_shot(&[picture_of], "b.jpg", &question)),
+            format!(
+                "<s>User:{picture}What is in this image?<end_of_utterance>\n\
+                 Assistant: This picture depicts Idefix.<end_of_utterance>\n\
+                 User:{picture}And who is that?<end_of_utterance>\nAssistant:"
+            )
         );
     }
 

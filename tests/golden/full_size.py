@@ -1,5 +1,5 @@
 """One model of a published size with random weights, and what open_clip (or, for
-SigLIP's own layout, transformers) computes with it: for `tests/tests/nightly.rs`,
+SigLIP's own layout, transformers; for NFNets timm) computes with it: for `tests/tests/nightly.rs`,
 which runs this and compares. The files are large and not kept.
 
 usage: python tests/golden/full_size.py NAME OUT      (NAME: as in `MODELS`)
@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import open_clip
+import timm
 import torch
 from safetensors.torch import save_file
 from transformers import SiglipConfig, SiglipModel
@@ -24,7 +25,9 @@ OPENAI = {"RN50": "RN50", "RN101": "RN101", "RN50x4": "RN50x4", "RN50x16": "RN50
           "ViT-L/14": "ViT-L-14", "ViT-L/14@336px": "ViT-L-14-336"}
 OPEN_CLIP = {name: f"{config}-quickgelu" for name, config in OPENAI.items()} | {
     name: name for name in ("ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-H-14")}
-MODELS = [*OPEN_CLIP, *TINYCLIP, *SIGLIP]
+# The pictures that they are measured on (Brock et al. 2021, Table 1).
+NFNET = {f"dm_nfnet_f{i}": side for i, side in enumerate((256, 320, 352, 416, 512, 544, 576))}
+MODELS = [*OPEN_CLIP, *TINYCLIP, *SIGLIP, *NFNET]
 
 
 def pictures(count, side, generator):
@@ -81,10 +84,33 @@ def clip(name, generator):
     return model, {"model_cfg": config}, ids, 10
 
 
+def nfnet(name, out, generator):
+    """An image tower alone, whose classes stand for the shared space."""
+    model = timm.create_model(name).eval()
+    randomize(model, 1, 0.0)
+    for key, parameter in sorted(model.named_parameters()):
+        if key.endswith("gain"):
+            parameter.copy_(0.5 + torch.rand(parameter.shape, generator=generator))
+    f = int(name[-1]) + 1
+    config = {"image_size": NFNET[name], "stem_width": 128,
+              "depths": [f, 2 * f, 6 * f, 3 * f], "widths": [256, 512, 1536, 1536],
+              "group_width": 128, "final_width": 3072, "activation": "gelu", "alpha": 0.2}
+    pixels = pictures(1, NFNET[name], generator)
+    image = model(pixels)
+    save_file({key: t.contiguous() for key, t in model.state_dict().items()},
+              out / "model.safetensors")
+    config = {"model_type": "plume_clip", "embed_dim": image.shape[1], "vision": config}
+    (out / "config.json").write_text(json.dumps(config))
+    save_file({"pixels": pixels, "image_embeds": image}, out / "io.safetensors")
+    print(f"{name}: image std {image.std():.3f}")
+
+
 def main():
     name, out = sys.argv[1], Path(sys.argv[2])
     out.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(2)
+    if name in NFNET:
+        return nfnet(name, out, generator)
     if name in SIGLIP:
         model, config, ids, eot = siglip(name, generator)
         side, files = model.config.vision_config.image_size, ("model.safetensors", "config.json")

@@ -139,23 +139,15 @@ pub fn write_flamingo_tiny(folder: &Path, source: &dyn Source) -> Result<()> {
     });
     let flamingo = folder.join("flamingo");
     write_halves(&flamingo, &config, &tensors, source)?;
-    // Words of OPT's vocabulary, with what its processor adds.
-    let words = ["</s>", "<", "image", ">", "\u{120}<", "dax"]
-        .into_iter()
-        .zip(0u32..);
-    let words = words.chain([("<EOC>", 50_265)]);
-    let vocab: serde_json::Map<String, Value> =
-        words.map(|(w, id)| (w.into(), id.into())).collect();
-    let added = [(0, "</s>"), (50_265, "<EOC>")].map(|(id, content)| {
-        json!({
-            "id": id, "content": content, "single_word": false, "lstrip": false,
-            "rstrip": false, "normalized": false, "special": true,
-        })
-    });
-    let tokenizer = json!({
-        "version": "1.0", "added_tokens": added, "pre_tokenizer": { "type": "BertPreTokenizer" },
-        "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "dax" },
-    });
-    std::fs::write(flamingo.join("tokenizer.json"), tokenizer.to_string())?;
+    // A vocabulary as long as OPT's, in the two files that OPT has: the words
+    // that are asked about, and the pieces that make them.
+    let pieces = "</s> < > i m a g e im ima imag image \u{120} \u{120}< d x da dax".split(' ');
+    let mut words: Vec<String> = pieces.map(str::to_owned).collect();
+    words.extend((words.len()..50_265).map(|n| format!("w{n}")));
+    let vocab = words.into_iter().zip(0u32..);
+    let vocab: serde_json::Map<String, Value> = vocab.map(|(w, id)| (w, id.into())).collect();
+    std::fs::write(flamingo.join("vocab.json"), json!(vocab).to_string())?;
+    let merges = "#version: 0.2\ni m\nim a\nima g\nimag e\n\u{120} <\nd a\nda x\n";
+    std::fs::write(flamingo.join("merges.txt"), merges)?;
     Ok(())
 }

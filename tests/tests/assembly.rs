@@ -153,41 +153,111 @@ fn rows_of_added_tokens_are_exact() {
     }
 }
 
+/// The tensors of a file that are kept, under the names that they are given, in
+/// safetensors.
+fn rewritten(from: &Path, to: &Path, named: impl Fn(&str) -> Option<String>, rows: usize) {
+    let weights = open_weights(from).unwrap();
+    let weights = weights.file();
+    let mut tensors = Vec::new();
+    for old in weights.names() {
+        let Some(name) = named(old) else {
+            continue;
+        };
+        let mut numbers = weights.read(old).unwrap().into_f32();
+        let mut shape = weights.shape(old).unwrap().to_vec();
+        if name.contains("embed") && shape[0] > rows {
+            numbers.truncate(rows * shape[1]);
+            shape[0] = rows;
+        }
+        let bytes: Vec<u8> = numbers.into_iter().flat_map(f32::to_le_bytes).collect();
+        tensors.push((name, shape, bytes));
+    }
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap();
+        (name.as_str(), view)
+    });
+    std::fs::write(to, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
 /// The first version kept the gated layers in a list of their own, and its
-/// checkpoint had no prefix; here in safetensors.
+/// checkpoint had no prefix.
+fn first_version(old: &str) -> String {
+    let name = old.strip_prefix("model_state_dict.module.").unwrap();
+    name.replace(
+        "lang_encoder.gpt_neox.layers.1.gated_cross_attn_layer.",
+        "lang_encoder.gated_cross_attn_layers.1.",
+    )
+}
+
 #[test]
 fn a_checkpoint_of_the_first_version_is_the_same() {
     let folder = scratch("assembly-first");
-    let weights = open_weights(&golden().join("checkpoint.pt")).unwrap();
-    let file = weights.file();
-    let mut tensors = Vec::new();
-    for old in file.names() {
-        let name = old.strip_prefix("model_state_dict.module.").unwrap();
-        let name = name.replace(
-            "lang_encoder.gpt_neox.layers.1.gated_cross_attn_layer.",
-            "lang_encoder.gated_cross_attn_layers.1.",
-        );
-        let numbers = file.read(old).unwrap().into_f32();
-        let bytes: Vec<u8> = numbers.into_iter().flat_map(f32::to_le_bytes).collect();
-        tensors.push((name, file.shape(old).unwrap().to_vec(), bytes));
-    }
-    assert!(
-        tensors
-            .iter()
-            .any(|(name, ..)| name.contains("attn_layers.1.attn_gate"))
-    );
-    let views = tensors.iter().map(|(name, shape, bytes)| {
-        (
-            name.as_str(),
-            TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap(),
-        )
-    });
     let first = folder.join("checkpoint.safetensors");
-    std::fs::write(&first, safetensors::serialize(views, None).unwrap()).unwrap();
+    let checkpoint = golden().join("checkpoint.pt");
+    rewritten(
+        &checkpoint,
+        &first,
+        |name| Some(first_version(name)),
+        usize::MAX,
+    );
+    let names = open_weights(&first).unwrap();
+    assert!(
+        names
+            .file()
+            .names()
+            .any(|name| name.contains("attn_layers.1.attn_gate"))
+    );
     let (a, b) = (folder.join("a.gguf"), folder.join("b.gguf"));
     assembled(&first, &a, "f16");
-    assembled(&golden().join("checkpoint.pt"), &b, "f16");
+    assembled(&checkpoint, &b, "f16");
     assert_eq!(logits(&Candle::new(), &a), logits(&Candle::new(), &b));
+}
+
+/// The reference saves what it trained and what is named after embeddings: a
+/// LLaMA's head is neither. The known tokens' rows are the language model's own,
+/// and the added ones foresee nothing.
+#[test]
+fn a_head_that_was_frozen_is_the_language_models_own() {
+    const WORDS: usize = 94;
+    let folder = scratch("assembly-head");
+    // A language model whose tables are as long as its vocabulary.
+    let (from, lm) = (golden().join("lm"), folder.join("lm"));
+    std::fs::create_dir_all(&lm).unwrap();
+    std::fs::copy(from.join("tokenizer.json"), lm.join("tokenizer.json")).unwrap();
+    let config = std::fs::read(from.join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    config["vocab_size"] = WORDS.into();
+    std::fs::write(lm.join("config.json"), config.to_string()).unwrap();
+    let (weights, index) = (
+        lm.join("model.safetensors"),
+        from.join("pytorch_model.bin.index.json"),
+    );
+    rewritten(&index, &weights, |name| Some(name.to_owned()), WORDS);
+    let own = open_weights(&weights).unwrap();
+    let own = own.file().read("embed_out.weight").unwrap().into_f32();
+
+    let checkpoint = folder.join("checkpoint.safetensors");
+    let kept = |name: &str| {
+        let name = first_version(name);
+        (!name.ends_with("embed_out.weight")).then_some(name)
+    };
+    rewritten(&golden().join("checkpoint.pt"), &checkpoint, kept, 97);
+    for dtype in ["f32", "q8_0"] {
+        let file = folder.join(format!("{dtype}.gguf"));
+        let output = assemble(&lm, &checkpoint, &file, dtype);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{told}");
+        if dtype == "f32" {
+            let gguf = Gguf::open(Box::new(std::fs::read(&file).unwrap())).unwrap();
+            let table = gguf.read(TABLES[1]).unwrap().into_f32();
+            assert_eq!(table[..own.len()], own);
+            assert!(table.len() > own.len());
+        }
+        for row in logits(&Candle::new(), &file).chunks(97) {
+            assert!(row[WORDS..].iter().all(|&x| x == 0.0));
+            assert!(row[..WORDS].iter().all(|&x| x != 0.0));
+        }
+    }
 }
 
 #[test]

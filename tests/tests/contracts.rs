@@ -126,6 +126,7 @@ fn a_second_pass_makes_no_object_on_the_gpu() {
             submits: after.submits - before.submits,
             objects: after.objects - before.objects,
             work: after.work - before.work,
+            read: after.read - before.read,
         }
     };
     let first = pass();

@@ -79,6 +79,7 @@ fn tokens(gpu: &Gpu, config: &FlamingoConfig) -> Vec<Counters> {
             submits: after.submits - before.submits,
             objects: after.objects - before.objects,
             work: after.work - before.work,
+            read: after.read - before.read,
         }
     };
     step(&[95, 1, 2, 3]);
@@ -136,6 +137,8 @@ fn a_layer_pair_takes_at_most_twelve_dispatches_and_a_token_makes_nothing() {
         assert_eq!(pair, most, "{name}, case {i}");
         for token in &two[1..] {
             assert_eq!((token.submits, token.objects), (1, 0), "{name}: {two:?}");
+            // A likeliest token, its logit and what the others weigh.
+            assert_eq!(token.read, 12, "{name}");
         }
         // The embedding, the head with its norm, the likeliest.
         assert!(one[last].dispatches - pair <= 3, "{name}: {:?}", one[last]);

@@ -225,6 +225,22 @@ fn answers() {
         sum += vqa_accuracy(text, &right(*i));
     }
     assert!((row["value"].as_f64().unwrap() - 100.0 * sum / 3.0).abs() < 1e-9);
+
+    // Fewer tokens, if it is told so: what was written begins alike or not at
+    // all, for beams look ahead.
+    let fewer = eval(
+        &folder,
+        &data,
+        &[&rest[..], &["--max-new-tokens", "1"]].concat(),
+    );
+    let words = |found: &Value| -> Vec<usize> {
+        let cases = found["rows"][0]["cases"].as_array().unwrap().iter();
+        cases
+            .map(|case| case["text"].as_str().unwrap().split_whitespace().count())
+            .collect()
+    };
+    assert!(words(&fewer).iter().all(|&n| n <= 1));
+    assert!(words(&found).iter().any(|&n| n > 1));
 }
 
 #[test]
@@ -271,11 +287,16 @@ fn classes() {
 
 #[test]
 fn hateful_memes() {
-    // The words of the vocabulary have no `yes`: an unknown one is w0, and both
-    // are as likely, so the curve is that of ties.
     let label = |i: usize| ["yes", "no"][i % 2];
     let line = |i: usize| json!({ "image": format!("{i}.png"), "text": format!("w{i}"), "label": label(i) });
     let (folder, data) = prepared("hateful", line);
+    // Two words of the vocabulary are the answers.
+    let path = folder.join("tokenizer.json");
+    let tokenizer = std::fs::read_to_string(&path).unwrap();
+    let tokenizer = tokenizer
+        .replace("\"w61\"", "\"yes\"")
+        .replace("\"w62\"", "\"no\"");
+    std::fs::write(&path, tokenizer).unwrap();
     let found = eval(
         &folder,
         &data,
@@ -297,6 +318,7 @@ fn hateful_memes() {
         let each = ["no", "yes"].map(|option| likelihood(&writer, &folder, (&text, &[i]), option));
         let theirs: Vec<f64> = serde_json::from_value(case["likelihoods"].clone()).unwrap();
         assert!(each.iter().zip(&theirs).all(|(a, b)| (a - b).abs() < 1e-4));
+        assert!((each[0] - each[1]).abs() > 1e-3);
         scores.push(theirs[1].exp() / (theirs[0].exp() + theirs[1].exp()));
         hateful.push(label(i) == "yes");
     }

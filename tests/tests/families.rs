@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use plume_core::backend::{Activation, Backend};
+use plume_core::bench::language::{Noise, layer_pair};
 use plume_core::checkpoint::layouts::{Family, Language};
 use plume_core::checkpoint::{
     Asked, Assembly, Checkpoint, Layout, Role, Source, Weights, asked, flamingo_mini_config,
@@ -22,7 +23,7 @@ use plume_core::models::flamingo::Flamingo;
 use plume_core::models::lm::Pass;
 use plume_core::tensor::Tensor;
 use plume_tests::names::{self, collapsed, elements};
-use plume_tests::{Golden, channels_last, gpu, max_error, root};
+use plume_tests::{Golden, channels_last, cosine, gpu, max_error, root};
 
 /// The sizes in `make_flamingo.py`.
 fn mini() -> FlamingoConfig {
@@ -97,6 +98,7 @@ fn mini() -> FlamingoConfig {
         image_token: 7,
         more_image_tokens: vec![8],
         end_of_chunk: 39,
+        end_of_sight: None,
     }
 }
 
@@ -221,6 +223,101 @@ fn videos_agree<B: Backend>(backend: &B) {
     let reference = Reference::open("mini", Layout::FlamingoMini);
     reference.agrees(backend, &mini(), "two", &[2, 2], true);
     reference.agrees(backend, &mini(), "five", &[5], true);
+}
+
+/// A gated layer and a block of OpenFlamingo-3B, as wide as they are.
+#[test]
+fn a_layer_pair_of_full_width_is_the_same_on_both_devices() {
+    const TEXT: usize = 12;
+    let config = layer_pair("OpenFlamingo-3B").unwrap();
+    assert_eq!((config.lm.width, config.lm.heads), (2048, 16));
+    let mut ids: Vec<u32> = (0..TEXT as u32).map(|id| id * 5 % 29).collect();
+    ids[1] = config.image_token;
+    fn numbers<B: Backend>(backend: &B, config: &FlamingoConfig, ids: &[u32]) -> Vec<f32> {
+        let flamingo = Flamingo::load(backend, config, &Noise(None)).unwrap();
+        let pixels: Vec<f32> = (0..28 * 28 * 3).map(|i| (i as f32 * 0.37).sin()).collect();
+        let visual = flamingo.see(&pixels, &[1]).unwrap();
+        let media = flamingo.media(&visual, 1).unwrap();
+        let pass = Pass::whole(backend, ids.len(), &[0]).unwrap();
+        let seen = flamingo.image_numbers(ids);
+        let states = flamingo.states(ids, &seen, &pass, &media).unwrap();
+        states.iter().flat_map(|state| read(state)).collect()
+    }
+    let cpu = numbers(&Candle::new(), &config, &ids);
+    assert_eq!(cpu.len(), 2 * TEXT * 2048);
+    assert!(cpu.iter().all(|x| x.is_finite()));
+    let (given, made) = cpu.split_at(cpu.len() / 2);
+    assert!(
+        cosine(given, made) < 0.99,
+        "the pair changes what it is given"
+    );
+    if let Some(gpu) = gpu() {
+        let gpu = numbers(&gpu, &config, &ids);
+        let error = max_error(&gpu, &cpu);
+        println!("OpenFlamingo-3B, a layer pair: largest difference {error}");
+        assert!(error <= 1e-4, "{error}");
+    }
+}
+
+/// Where each frame has tokens of its own, a video is their mean, and stands
+/// beside pictures as it does with a Perceiver.
+fn videos_have_as_many_tokens_as_pictures<B: Backend>(backend: &B) {
+    let reference = Reference::open("mini", Layout::FlamingoMini);
+    let pixels = channels_last(&reference.golden.tensor("pixels").unwrap());
+    for kind in [ResamplerKind::Mlp, ResamplerKind::Transformer] {
+        let mut config = mini();
+        config.resampler.kind = kind;
+        let bytes = Box::new(reference.weights.clone());
+        let checkpoint = Checkpoint::open_as(bytes, reference.layout).unwrap();
+        let flamingo = Flamingo::load(backend, &config, &checkpoint).unwrap();
+        let size = config.vision.image_size();
+        let pixels = &pixels[..3 * size * size * 3];
+        let seen = flamingo.see(pixels, &[1, 2]).unwrap();
+        let (each, width) = (config.tokens_per_image(), config.vision.width());
+        assert_eq!(seen.shape(), [2, each, width]);
+
+        let all = Tensor::upload(backend, pixels, &[3, size, size, 3]).unwrap();
+        let places = config.features_per_image() * width;
+        let features = read(&flamingo.features(&all).unwrap());
+        let clip = [2, config.features_per_image(), width];
+        let clip = Tensor::upload(backend, &features[places..], &clip).unwrap();
+        let frames = read(&flamingo.resample(&clip, 2).unwrap());
+        let (first, second) = frames.split_at(each * width);
+        let mean = first.iter().zip(second).map(|(a, b)| f32::midpoint(*a, *b));
+        let mean: Vec<f32> = mean.collect();
+        let seen = read(&seen);
+        assert!(max_error(&seen[each * width..], &mean) <= 1e-5);
+        assert!(max_error(first, &mean) > 1e-2);
+
+        let picture = &pixels[..size * size * 3];
+        let alone = read(&flamingo.see(picture, &[1]).unwrap());
+        assert!(max_error(&seen[..each * width], &alone) <= 1e-5);
+        let part = |frames: &[f32]| {
+            let visual = flamingo.see(frames, &[frames.len() / picture.len()]);
+            flamingo.media(&visual.unwrap(), 1).unwrap()
+        };
+        let (picture, clip) = (part(picture), part(&pixels[picture.len()..]));
+        assert_eq!(flamingo.join(&[&picture, &clip]).unwrap().images(), 2);
+        let origins = pollster::block_on(flamingo.origins(&pixels[size * size * 3..], 2));
+        let origins = origins.unwrap();
+        let row = 2 * config.features_per_image();
+        assert_eq!(origins.len(), each * row);
+        for origin in origins.chunks(row) {
+            assert!((origin.iter().sum::<f32>() - 1.0).abs() < 1e-4);
+        }
+    }
+}
+
+#[test]
+fn videos_have_as_many_tokens_as_pictures_on_the_cpu() {
+    videos_have_as_many_tokens_as_pictures(&Candle::new());
+}
+
+#[test]
+fn videos_have_as_many_tokens_as_pictures_on_the_gpu() {
+    if let Some(gpu) = gpu() {
+        videos_have_as_many_tokens_as_pictures(&gpu);
+    }
 }
 
 fn idefics_agrees<B: Backend>(backend: &B) {

@@ -100,6 +100,7 @@ fn config() -> FlamingoConfig {
         image_token: 159,
         more_image_tokens: Vec::new(),
         end_of_chunk: 158,
+        end_of_sight: None,
     }
 }
 

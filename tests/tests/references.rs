@@ -10,7 +10,7 @@ use plume_cli::pictures;
 use plume_core::backend::Backend;
 use plume_core::cpu::Candle;
 use plume_core::image::{Family, Preprocess};
-use plume_core::tokens::Tokenizer;
+use plume_core::tokens::{TextTokenizer, Tokenizer};
 use plume_tests::{Golden, cosine, gpu, max_error, root, shared};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -75,6 +75,40 @@ fn tokens_of_siglip_equal_the_reference() {
         assert_eq!(tokens.truncated, ids.len() > 64);
     }
     assert_eq!((rows.len(), truncated), (14, 1));
+}
+
+/// Ids of a text as a language model's tokenizer gives them, and back.
+fn text_tokens_equal(json: &[u8], ids: &Path) {
+    let rows = std::fs::read(ids).unwrap();
+    let rows: Vec<(String, Vec<u32>)> = serde_json::from_slice(&rows).unwrap();
+    assert_eq!(rows.len(), 13 + usize::from(ids.ends_with("opt/ids.json")));
+    let tokenizer = TextTokenizer::from_json(json).unwrap();
+    for (text, ids) in rows {
+        assert_eq!(tokenizer.encode(&text, false).unwrap(), ids, "{text:?}");
+        let special = text.contains("<s>") || text.contains("</s>") || text.contains("<EOC>");
+        if !special {
+            assert_eq!(tokenizer.decode(&ids).unwrap().trim(), text.trim());
+        }
+    }
+}
+
+/// OPT's is published in two files; flamingo-mini's processor adds a token.
+#[test]
+fn tokens_of_opt_equal_the_reference() {
+    let folder = root().join("tests/golden/text-tokenizers/opt");
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+    let json = TextTokenizer::json_of_bpe(&read("vocab.json"), &read("merges.txt")).unwrap();
+    let json = TextTokenizer::with_special(json.as_bytes(), &["<EOC>"]).unwrap();
+    text_tokens_equal(json.as_bytes(), &folder.join("ids.json"));
+    let clip = TextTokenizer::json_of_bpe(r#"{"cat</w>": 0}"#, "").unwrap_err();
+    assert!(clip.to_string().contains("that of a CLIP"), "{clip}");
+}
+
+#[test]
+fn tokens_of_llama_equal_the_reference() {
+    let folder = root().join("tests/golden/text-tokenizers/llama");
+    let json = std::fs::read(folder.join("tokenizer.json")).unwrap();
+    text_tokens_equal(&json, &folder.join("ids.json"));
 }
 
 /// SigLIP's are published as T5's, and with what its texts are put through

@@ -141,10 +141,12 @@ impl Recipe {
             page_batch: 8,
             round_robin: false,
             p_next: 0.0,
+            // With half as many or fewer, captions of those that are trained on came
+            // out a tenth better than of others.
             pictures: Sizes {
-                singles: 12_000,
-                pairs: 9_000,
-                several: 3_000,
+                singles: 24_000,
+                pairs: 24_000,
+                several: 10_000,
                 placed: 1_500,
             },
             unseen: UNSEEN,
@@ -207,7 +209,7 @@ pub(super) fn demo_flamingo(
     (image_token, end_of_chunk): (u32, u32),
 ) -> FlamingoConfig {
     FlamingoConfig {
-        vision,
+        vision: without_last_block(vision),
         features: VisionFeatures {
             class_token: false,
             ln_post: true,
@@ -243,7 +245,17 @@ pub(super) fn demo_flamingo(
         image_token,
         more_image_tokens: Vec::new(),
         end_of_chunk,
+        end_of_sight: None,
     }
+}
+
+/// The tower as it is read: of two things contrastive training needs the second
+/// to tell pictures apart, and its last block forgets the first (`ARCHITECTURE`).
+fn without_last_block(mut vision: VisionConfig) -> VisionConfig {
+    if let VisionConfig::Vit(vit) = &mut vision {
+        vit.transformer.layers = (vit.transformer.layers - 1).max(1);
+    }
+    vision
 }
 
 /// The kinds, those by both most often and those by colour more often than by

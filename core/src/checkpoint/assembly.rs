@@ -9,6 +9,11 @@ use crate::config::flamingo::FlamingoConfig;
 use crate::config::language::LmConfig;
 use crate::{Error, Result};
 
+const HEAD: &str = "lm.head";
+
+/// Most tokens that are added to a language model's.
+const MOST_ADDED: usize = 64;
+
 /// Several checkpoints that are one model.
 pub struct Assembly {
     vision: Checkpoint,
@@ -80,6 +85,23 @@ impl Assembly {
         }
     }
 
+    /// A head of `rows` rows, of which the language model's file has fewer. A head
+    /// that was frozen is not in the joining checkpoint, and its rows of added
+    /// tokens were drawn at random whenever the model was put together: here they
+    /// are 0, the mean of what was drawn.
+    fn grown_head(&self, [rows, cols]: [usize; 2]) -> Option<Result<WeightData>> {
+        let lm = self.lm.as_ref().filter(|_| !self.joint.has(HEAD))?;
+        let [source] = <[String; 1]>::try_from(lm.layout().recipe(HEAD).sources()).ok()?;
+        let known = lm.file().shape(&source)?.first().copied()?;
+        let new = rows
+            .checked_sub(known)
+            .filter(|new| (1..=MOST_ADDED).contains(new))?;
+        Some(lm.read(HEAD, &[known, cols]).map(|mut head| {
+            head.extend_zeros(new * cols);
+            head
+        }))
+    }
+
     /// Which of the tensors that a model asks for are nowhere.
     pub fn missing<'a>(&self, asked: impl Iterator<Item = &'a str>) -> Vec<String> {
         let missing = asked.flat_map(|name| self.of(name).compare([name].into_iter()).0);
@@ -94,6 +116,11 @@ impl Assembly {
 
 impl Source for Assembly {
     fn read(&self, name: &str, shape: &[usize]) -> Result<WeightData> {
+        if let (HEAD, &[rows, cols]) = (name, shape)
+            && let Some(head) = self.grown_head([rows, cols])
+        {
+            return head;
+        }
         self.of(name).read(name, shape)
     }
 }

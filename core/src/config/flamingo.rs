@@ -136,6 +136,10 @@ pub struct FlamingoConfig {
     pub more_image_tokens: Vec<u32>,
     /// The token that ends what belongs to a picture.
     pub end_of_chunk: u32,
+    /// A token after which no picture is seen until the next one, as in IDEFICS
+    /// the end of a text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_of_sight: Option<u32>,
 }
 
 impl XattnConfig {

@@ -130,6 +130,7 @@ impl FlamingoConfig {
             image_token: 31_999,
             more_image_tokens: Vec::new(),
             end_of_chunk: 31_998,
+            end_of_sight: None,
         })
     }
 
@@ -167,6 +168,7 @@ impl FlamingoConfig {
             image_token: marks[0],
             more_image_tokens: marks[1..].to_vec(),
             end_of_chunk,
+            end_of_sight: None,
             ..open
         })
     }
@@ -215,6 +217,7 @@ impl FlamingoConfig {
             image_token: IMAGE,
             more_image_tokens: Vec::new(),
             end_of_chunk: END_OF_CHUNK,
+            end_of_sight: None,
         })
     }
 }

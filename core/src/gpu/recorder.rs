@@ -46,6 +46,8 @@ pub struct Counters {
     pub objects: u64,
     /// Floating-point operations of the kernels, nominally.
     pub work: u64,
+    /// Bytes read back.
+    pub read: u64,
 }
 
 struct Pending {
@@ -385,6 +387,7 @@ impl Recorder {
         drop(view);
         staging.unmap();
         self.staging.replace(Some(staging));
+        self.count(|counters| counters.read += bytes);
         Ok(numbers)
     }
 

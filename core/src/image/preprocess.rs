@@ -35,6 +35,23 @@ enum Resize {
     Keep,
 }
 
+/// The colour of a margin: of all channels, or of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Fill {
+    Gray(u8),
+    Colour([u8; 3]),
+}
+
+impl Fill {
+    fn pixel(self) -> [u8; 3] {
+        match self {
+            Self::Gray(byte) => [byte; 3],
+            Self::Colour(pixel) => pixel,
+        }
+    }
+}
+
 /// The preparation of pictures for one model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preprocess {
@@ -42,8 +59,8 @@ pub struct Preprocess {
     resize: Resize,
     filter: Filter,
     family: Family,
-    /// Value of the margin where the crop is larger than the picture.
-    fill: u8,
+    /// The margin where the crop is larger than the picture.
+    fill: Fill,
     /// Whether transparent pictures are laid on white; else their colours are
     /// taken as if they were opaque.
     on_white: bool,
@@ -67,7 +84,7 @@ struct Explicit {
     resize: Resize,
     filter: Filter,
     family: Family,
-    fill: u8,
+    fill: Fill,
     #[serde(default)]
     on_white: bool,
     factor: f64,
@@ -78,6 +95,9 @@ struct Explicit {
 /// CLIP's own (OpenAI's `clip.py`).
 const CLIP_MEAN: [f64; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 const CLIP_STD: [f64; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+/// ImageNet's, which timm gives NFNets.
+const IMAGENET_MEAN: [f64; 3] = [0.485, 0.456, 0.406];
+const IMAGENET_STD: [f64; 3] = [0.229, 0.224, 0.225];
 /// SigLIP's mean and deviation.
 const HALF: [f64; 3] = [0.5; 3];
 
@@ -90,7 +110,7 @@ impl Preprocess {
             resize: Resize::Shortest(size),
             filter: Filter::Bicubic,
             family,
-            fill: 0,
+            fill: Fill::Gray(0),
             on_white: false,
             table: table(1.0 / 255.0, CLIP_MEAN, CLIP_STD),
         }
@@ -121,6 +141,18 @@ impl Preprocess {
             resize: Resize::Squash(size, size),
             on_white: true,
             ..Self::clip(size, Family::Transformers)
+        }
+    }
+
+    /// The paper's preparation for Flamingo: the proportion is kept, and the mean
+    /// colour fills the square (App. B.1.2). What numbers it makes of them is not
+    /// said; here those of timm's NFNets.
+    pub fn flamingo(size: usize) -> Self {
+        Self {
+            resize: Resize::Longest(size),
+            fill: Fill::Colour(IMAGENET_MEAN.map(|mean| (255.0 * mean).round() as u8)),
+            table: table(1.0 / 255.0, IMAGENET_MEAN, IMAGENET_STD),
+            ..Self::clip(size, Family::OpenClip)
         }
     }
 
@@ -249,7 +281,7 @@ impl Preprocess {
         if (w, h) == (self.size, self.size) {
             return bytes;
         }
-        let mut out = vec![self.fill; self.size * self.size * 3];
+        let mut out = self.fill.pixel().repeat(self.size * self.size);
         let (dx, dy) = ((-left).max(0) as usize, (-top).max(0) as usize);
         for (row, bytes) in bytes.chunks_exact(w * 3).enumerate() {
             let at = ((dy + row) * self.size + dx) * 3;
@@ -392,7 +424,7 @@ fn transformers(value: &Value, image_size: usize) -> Result<Preprocess, ImageErr
         resize,
         filter,
         family: Family::Transformers,
-        fill: 0,
+        fill: Fill::Gray(0),
         on_white: false,
         table: table(factor, mean, std),
     })
@@ -427,7 +459,7 @@ fn open_clip(value: &Value, image_size: usize) -> Result<Preprocess, ImageError>
         resize,
         filter,
         family: Family::OpenClip,
-        fill: fill.min(255) as u8,
+        fill: Fill::Gray(fill.min(255) as u8),
         on_white: false,
         table: table(
             1.0 / 255.0,
@@ -472,7 +504,7 @@ fn timm(value: &Value, image_size: usize) -> Result<Preprocess, ImageError> {
         resize,
         filter: filter(text("interpolation", "bicubic"))?,
         family: Family::OpenClip,
-        fill: 0,
+        fill: Fill::Gray(0),
         on_white: false,
         table: table(
             1.0 / 255.0,
@@ -523,6 +555,28 @@ mod tests {
         let clip = crate::config::ClipConfig::preset("ViT-B/32").unwrap();
         let clip = Preprocess::of_model(None, &clip, Family::OpenClip).unwrap();
         assert_eq!(clip, Preprocess::clip(224, Family::OpenClip));
+    }
+
+    /// A wide picture keeps its proportion between margins that say nothing, and
+    /// a packed file carries that.
+    #[test]
+    fn flamingos_pictures_are_whole_on_the_mean_colour() {
+        let preprocess = Preprocess::flamingo(32);
+        let json = preprocess.to_json().to_string();
+        assert_eq!(Preprocess::from_json(&json, 1).unwrap(), preprocess);
+        let white = Rgb8::new(8, 4, vec![255; 8 * 4 * 3]).unwrap();
+        let numbers = preprocess.apply(&white);
+        let (row, white) = (32 * 3, ends(&preprocess)[1]);
+        for (y, numbers) in numbers.chunks_exact(row).enumerate() {
+            for pixel in numbers.chunks_exact(3) {
+                if (8..24).contains(&y) {
+                    assert_eq!(pixel, white);
+                } else {
+                    // Half a step of a byte.
+                    assert!(pixel.iter().all(|x| x.abs() < 0.5 / 255.0 / 0.224));
+                }
+            }
+        }
     }
 
     #[test]

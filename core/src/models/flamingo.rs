@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use crate::backend::{Backend, Mask};
 use crate::checkpoint::{Scope, Source};
-use crate::config::flamingo::{FlamingoConfig, ResamplerKind, XattnKind};
+use crate::config::flamingo::{FlamingoConfig, XattnKind};
 use crate::models::gated_xattn::{GatedXattn, Sight};
 use crate::models::gaze;
 use crate::models::lm::{Cache, Decoder, Lm, Pass};
@@ -139,24 +139,24 @@ impl<B: Backend> Flamingo<B> {
     /// → visual tokens `[frames.len(), tokens, width]`. A picture has one frame;
     /// `frames` says how many each has.
     ///
+    /// A Perceiver makes as many tokens of a video as of a picture. The others
+    /// (Table 3, vi) make them of each frame, having seen all: of these it is
+    /// the mean over the frames, so that pictures and videos may stand together.
+    ///
     /// # Errors
-    /// Where `pixels` are not so many frames, something has none, or pictures
-    /// and videos would have different numbers of tokens (only a Perceiver
-    /// gives both as many); where the device fails.
+    /// Where `pixels` are not so many frames or something has none; where the
+    /// device fails.
     pub fn see(&self, pixels: &[f32], frames: &[usize]) -> Result<Tensor<B>> {
         let size = self.config.vision.image_size();
         let all = frames.iter().sum::<usize>();
-        let perceiver = matches!(self.config.resampler.kind, ResamplerKind::Perceiver { .. });
         let wrong = || Error::Shape {
             operation: "flamingo",
             expected: format!(
-                "pictures or videos of one or more frames{}, each {size} × {size} × 3 numbers",
-                if perceiver { "" } else { ", as many in each" }
+                "pictures or videos of one or more frames, each {size} × {size} × 3 numbers"
             ),
             found: format!("frames {frames:?}, {} numbers", pixels.len()),
         };
-        let alike = frames.windows(2).all(|pair| pair[0] == pair[1]);
-        if pixels.len() != all * size * size * 3 || frames.contains(&0) || !(perceiver || alike) {
+        if pixels.len() != all * size * size * 3 || frames.contains(&0) {
             return Err(wrong());
         }
         let (places, width) = (self.config.features_per_image(), self.config.vision.width());
@@ -170,7 +170,10 @@ impl<B: Backend> Flamingo<B> {
             let part = features.narrow(start * places, rows * places)?;
             start += rows;
             let tokens = self.resample(&part.reshape(&[rows, places, width])?, run[0])?;
-            tokens.reshape(&[1, tokens.len() / width, width])
+            let each = self.config.tokens_per_image();
+            let times = tokens.len() / (run.len() * each * width);
+            let tokens = mean(&tokens.reshape(&[run.len(), times, each * width])?)?;
+            tokens.reshape(&[1, run.len() * each, width])
         });
         let seen = runs.reduce(|a, b| Tensor::concat(&a?, &b?));
         let seen = seen.ok_or_else(wrong)??;
@@ -243,7 +246,18 @@ impl<B: Backend> Flamingo<B> {
         let size = self.config.vision.image_size();
         let pixels = Tensor::upload(&self.backend, pixels, &[frames, size, size, 3])?;
         let features = self.features(&pixels)?;
-        self.resampler.origins(&features, frames).await
+        let origins = self.resampler.origins(&features, frames).await?;
+        // Of frames that each have tokens the mean, as in [`Flamingo::see`].
+        let row = frames * self.config.features_per_image();
+        let each = self.config.tokens_per_image() * row;
+        let times = (origins.len() / each.max(1)).max(1);
+        let mut all = vec![0.0; each];
+        for part in origins.chunks_exact(each.max(1)) {
+            for (sum, share) in all.iter_mut().zip(part) {
+                *sum += share / times as f32;
+            }
+        }
+        Ok(all)
     }
 
     /// How far the gates of each layer between are open: its place in the
@@ -284,10 +298,14 @@ impl<B: Backend> Flamingo<B> {
     /// For each token the number of the picture that it sees: that of the last
     /// mark up to and with itself, 0 before the first.
     pub fn image_numbers(&self, ids: &[u32]) -> Vec<u32> {
-        let mut images = 0;
+        let (mut images, mut sees) = (0, false);
         let count = |&id: &u32| {
-            images += u32::from(self.config.is_image(id));
-            images
+            if self.config.is_image(id) {
+                (images, sees) = (images + 1, true);
+            }
+            let number = if sees { images } else { 0 };
+            sees &= self.config.end_of_sight != Some(id);
+            number
         };
         ids.iter().map(count).collect()
     }
@@ -412,6 +430,23 @@ impl<B: Backend> Watch<'_, B> {
     }
 }
 
+/// `[n, frames, cols]` → `[n, 1, cols]`: the mean of the frames.
+fn mean<B: Backend>(x: &Tensor<B>) -> Result<Tensor<B>> {
+    let &[n, frames, cols] = x.shape() else {
+        return Ok(x.clone());
+    };
+    if frames < 2 {
+        return Ok(x.clone());
+    }
+    // A gate adds `tanh` of it.
+    let share = (1.0 / frames as f32).atanh();
+    let share = Tensor::upload(x.backend(), &[share], &[1])?;
+    let nothing = Tensor::upload(x.backend(), &vec![0.0; n * cols], &[n, 1, cols])?;
+    (0..frames).try_fold(nothing, |sum, frame| {
+        sum.gated_add(&x.narrow(frame, 1)?, &share)
+    })
+}
+
 /// `[1, rows, d]` of each, one after the other: by halves, so that a row is
 /// copied few times.
 fn joined<B: Backend>(parts: &[&Tensor<B>]) -> Result<Tensor<B>> {
@@ -441,7 +476,7 @@ impl<'a, B: Backend> Illustrated<'a, B> {
     /// Where there are more marks than pictures, or fewer.
     pub fn new(flamingo: &'a Flamingo<B>, media: &'a Media<B>, prompt: &[u32]) -> Result<Self> {
         let images = flamingo.image_numbers(prompt);
-        let marks = images.last().copied().unwrap_or(0) as usize;
+        let marks = images.iter().max().copied().unwrap_or(0) as usize;
         if marks != media.images {
             return Err(Error::Pictures {
                 marks,

@@ -46,6 +46,10 @@ impl PromptStyle {
         let mut text = before.to_owned();
         if task != Task::Free {
             text.insert_str(0, &self.after_image);
+            match leading {
+                0 => text.insert_str(0, &self.before),
+                _ => segments.splice(..0, self.before()).for_each(drop),
+            }
         }
         for (i, part) in parts.iter().enumerate().skip(leading) {
             match part {
@@ -121,6 +125,7 @@ mod tests {
             PromptStyle::open_flamingo(),
             PromptStyle::paper(),
             PromptStyle::idefics(),
+            PromptStyle::idefics_instruct(),
         ] {
             let question = Ask::Question("how many?".into());
             let tasks = [

@@ -12,7 +12,6 @@ use super::generate::{End, Options, TextStream, write_on};
 use super::score::{Likelihood, score_on};
 use super::writer::{Plan, Writer};
 use crate::backend::Backend;
-use crate::config::flamingo::ResamplerKind;
 use crate::image::Rgb8;
 use crate::models::flamingo::{Flamingo, Illustrated, Media};
 use crate::models::lm::Cache;
@@ -122,16 +121,13 @@ impl<B: Backend> Chat<B> {
         Ok(self.flamingo()?.config().tokens_per_image())
     }
 
-    /// Most frames of a video that it tells apart; 1 where it takes none.
+    /// Most frames of a video that it tells apart; 1 where it tells none.
     ///
     /// # Errors
     /// Never: the model sees.
     pub fn frames(&self) -> Result<usize> {
         let resampler = &self.flamingo()?.config().resampler;
-        Ok(match resampler.kind {
-            ResamplerKind::Perceiver { .. } => resampler.time_embeddings.max(1),
-            ResamplerKind::Transformer | ResamplerKind::Mlp => 1,
-        })
+        Ok(resampler.time_embeddings.max(1))
     }
 
     /// Whether a token sees every picture before it, not only the last.
@@ -307,13 +303,33 @@ impl<B: Backend> Chat<B> {
         segments: &[Segment],
         answers: &[String],
     ) -> Result<Vec<Likelihood>> {
+        let go_on = async || ControlFlow::Continue(());
+        let scores = self.score_while(segments, answers, go_on).await?;
+        Ok(scores.unwrap_or_default())
+    }
+
+    /// As [`Chat::score`]; none where `each`, asked before every pass, says that
+    /// it is enough. It may wait, as for an inbox to be looked at.
+    ///
+    /// # Errors
+    /// As [`Chat::score`].
+    pub async fn score_while(
+        &mut self,
+        segments: &[Segment],
+        answers: &[String],
+        each: impl AsyncFnMut() -> ControlFlow<()>,
+    ) -> Result<Option<Vec<Likelihood>>> {
         let tokenizer = self.writer.tokenizer();
         let encode = |answer: &String| tokenizer.encode(&format!(" {}", answer.trim()), false);
         let answers: Vec<_> = answers.iter().map(encode).collect::<Result<_, _>>()?;
         let Prompt { mut ids, names } = self.prompt(segments)?;
         let mut cache = self.remembered(&ids, &names, ids.len() - 1)?;
         let decoder = reading(&self.writer, &self.pictures, &mut self.shown, &names, &ids)?;
-        let scores = score_on(&decoder, &mut cache, &ids, &answers).await?;
+        let scores = score_on(&decoder, &mut cache, &ids, &answers, each).await?;
+        if scores.is_none() {
+            // How far it was read is not known: the next prompt begins anew.
+            return Ok(None);
+        }
         ids.truncate(cache.len());
         self.tidy(&names);
         self.read = Some(Read {

@@ -28,7 +28,9 @@ pub async fn score<B: Backend, D: Decoder<B>>(
 ) -> Result<Vec<Likelihood>> {
     check_room(decoder, prompt.len(), longest(answers))?;
     let mut cache = decoder.lm().cache(prompt.len() + longest(answers), &[0])?;
-    score_on(decoder, &mut cache, prompt, answers).await
+    let go_on = async || ControlFlow::Continue(());
+    let scores = score_on(decoder, &mut cache, prompt, answers, go_on).await?;
+    Ok(scores.unwrap_or_default())
 }
 
 fn longest(answers: &[Vec<u32>]) -> usize {
@@ -36,7 +38,9 @@ fn longest(answers: &[Vec<u32>]) -> usize {
 }
 
 /// As [`score`], for a cache of one sequence that holds the beginning of the
-/// prompt already, but not all of it. Afterwards it holds the prompt.
+/// prompt already, but not all of it. Afterwards it holds the prompt. `each` is
+/// asked before every pass; none where it says that it is enough. It may wait, as
+/// for an inbox to be looked at.
 ///
 /// # Errors
 /// As [`score`]; the cache is of no use then.
@@ -45,7 +49,8 @@ pub async fn score_on<B: Backend, D: Decoder<B>>(
     cache: &mut Cache<B>,
     prompt: &[u32],
     answers: &[Vec<u32>],
-) -> Result<Vec<Likelihood>> {
+    mut each: impl AsyncFnMut() -> ControlFlow<()>,
+) -> Result<Option<Vec<Likelihood>>> {
     if answers.iter().any(Vec::is_empty) {
         return Err(Error::Shape {
             operation: "score",
@@ -57,14 +62,19 @@ pub async fn score_on<B: Backend, D: Decoder<B>>(
     let vocab = lm.config().vocab_size;
     check_room(decoder, prompt.len(), longest(answers))?;
     lm.reserve(cache, prompt.len() + longest(answers))?;
-    let go_on = async |_| ControlFlow::Continue(());
-    let first = next_logits(decoder, prompt, cache, go_on).await?;
-    let first = log_softmax(&first.unwrap_or_default());
+    let first = next_logits(decoder, prompt, cache, async |_| each().await).await?;
+    let Some(first) = first else {
+        return Ok(None);
+    };
+    let first = log_softmax(&first);
     let mut all = Vec::with_capacity(answers.len());
     for answer in answers {
         let mut sum = at(&first, answer[0])?;
         let (read, rest) = (&answer[..answer.len() - 1], &answer[1..]);
         if !read.is_empty() {
+            if each().await.is_break() {
+                return Ok(None);
+            }
             cache.truncate(prompt.len());
             let pass = Pass::next(lm.backend(), cache, read.len())?;
             let x = decoder.forward(read, &pass, Some(cache))?;
@@ -79,7 +89,7 @@ pub async fn score_on<B: Backend, D: Decoder<B>>(
         });
     }
     cache.truncate(prompt.len());
-    Ok(all)
+    Ok(Some(all))
 }
 
 fn at(scores: &[f32], id: u32) -> Result<f32> {

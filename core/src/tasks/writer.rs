@@ -13,6 +13,7 @@ use crate::checkpoint::{
     Asked, Companions, Layout, Packed, Role, Scope, Source, Weights, added_tokens, asked,
     flamingo_config, lm_config, lm_layout,
 };
+use crate::config::VisionConfig;
 use crate::config::flamingo::FlamingoConfig;
 use crate::config::language::LmConfig;
 use crate::image::{Preprocess, Rgb8};
@@ -29,6 +30,9 @@ const PROMPTS: &str = "prompts";
 const ENDS: &str = "eos_token_id";
 /// What vocabularies call the end of a text, for a `config.json` without one.
 const END_TOKENS: [&str; 2] = ["<|endoftext|>", "</s>"];
+
+/// What IDEFICS-instruct has beyond IDEFICS's own tokens.
+const END_OF_UTTERANCE: &str = "<end_of_utterance>";
 
 /// A vocabulary's end of so many tokens may be what was added to it.
 const MOST_ADDED: usize = 64;
@@ -124,6 +128,9 @@ impl WriterConfig {
                     // what is always done.
                     _ if matches!(layout, Layout::Idefics { .. }) => Preprocess::idefics(size),
                     Some(json) => Preprocess::from_json(json, size)?,
+                    None if matches!(sizes.vision, VisionConfig::Nfnet(_)) => {
+                        Preprocess::flamingo(size)
+                    }
                     None => Preprocess::clip(size, layout.family()),
                 };
                 if !stops.contains(&sizes.end_of_chunk) {
@@ -143,6 +150,9 @@ impl WriterConfig {
         let style = match (value.get(PROMPTS), layout) {
             (Some(style), _) => serde_json::from_value(style.clone())
                 .map_err(|error| Error::Config(format!("{PROMPTS} of config.json: {error}")))?,
+            (None, Layout::Idefics { .. }) if vocabulary.id(END_OF_UTTERANCE).is_some() => {
+                PromptStyle::idefics_instruct()
+            }
             (None, Layout::Idefics { .. }) => PromptStyle::idefics(),
             (None, Layout::FlamingoMini) => PromptStyle::flamingo_mini(),
             // OpenFlamingo under Otter's names has not learnt its words.

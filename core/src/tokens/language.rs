@@ -1,8 +1,14 @@
 //! The tokenizer of a language model: text to ids and back.
 
+use std::collections::BTreeMap;
+
+use serde_json::json;
 use tokenizers::{AddedToken, Tokenizer as Inner};
 
 use super::TokenError;
+
+/// Tokens of GPT-2's and OPT's vocabularies that stand for nothing in a text.
+const SPECIAL: [&str; 3] = ["<pad>", "</s>", "<|endoftext|>"];
 
 /// A language model's tokenizer, added tokens included.
 pub struct TextTokenizer {
@@ -34,6 +40,56 @@ impl TextTokenizer {
         let added = inner.add_special_tokens(tokens.iter().map(token).collect::<Vec<_>>());
         added.map_err(file)?;
         inner.to_string(false).map_err(file)
+    }
+
+    /// The `tokenizer.json` of a byte-level BPE that was published as
+    /// `vocab.json` and `merges.txt`, as GPT-2's and OPT's are
+    /// (`tokenization_gpt2.py`). It puts no token before a text.
+    ///
+    /// # Errors
+    /// Where the vocabulary is no JSON, or CLIP's, which ends its words otherwise.
+    pub fn json_of_bpe(vocab: &str, merges: &str) -> Result<String, TokenError> {
+        let vocab: BTreeMap<String, u32> = serde_json::from_str(vocab)
+            .map_err(|error| TokenError::File(format!("vocab.json: {error}")))?;
+        if vocab.keys().any(|token| token.ends_with("</w>")) {
+            return Err(TokenError::File(
+                "vocab.json is that of a CLIP: take the tokenizer.json published with it".into(),
+            ));
+        }
+        let merges: Vec<&str> = merges
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with("#version"))
+            .collect();
+        let special = |&token: &&str| {
+            let id = vocab.get(token)?;
+            Some(json!({
+                "id": id, "content": token, "special": true, "normalized": false,
+                "single_word": false, "lstrip": false, "rstrip": false,
+            }))
+        };
+        let bytes = || {
+            json!({
+                "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+                "use_regex": true,
+            })
+        };
+        let tokenizer = json!({
+            "version": "1.0",
+            "truncation": null,
+            "padding": null,
+            "added_tokens": SPECIAL.iter().filter_map(special).collect::<Vec<_>>(),
+            "normalizer": null,
+            "pre_tokenizer": bytes(),
+            "post_processor": null,
+            "decoder": bytes(),
+            "model": {
+                "type": "BPE", "dropout": null, "unk_token": null,
+                "continuing_subword_prefix": "", "end_of_word_suffix": "", "fuse_unk": false,
+                "byte_fallback": false, "ignore_merges": false,
+                "vocab": vocab, "merges": merges,
+            },
+        });
+        Ok(tokenizer.to_string())
     }
 
     /// The ids of a text. `whole`: with what the tokenizer puts before a text,

@@ -278,6 +278,7 @@ fn flamingo(frozen: bool) {
         image_token: 1,
         more_image_tokens: Vec::new(),
         end_of_chunk: 2,
+        end_of_sight: None,
     };
     let mut rng = SmallRng::seed_from_u64(4);
     let learned = move |name: &str| !frozen || !name.starts_with("vision.");

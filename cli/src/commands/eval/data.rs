@@ -60,6 +60,9 @@ pub(super) struct Data {
     /// Beams of the search for captions and answers; 1 is the likeliest token.
     #[arg(long, value_name = "K", default_value_t = 3)]
     beams: usize,
+    /// Most tokens of a caption (20 unless set) or an answer (5).
+    #[arg(long, value_name = "N")]
+    max_new_tokens: Option<usize>,
     /// Likelihoods are averaged over so many orders of the shots.
     #[arg(long, value_name = "N", default_value_t = 6)]
     orders: usize,
@@ -89,6 +92,7 @@ impl Data {
             shots: self.shots.clone(),
             selection: self.select,
             beams: self.beams,
+            max_new_tokens: self.max_new_tokens,
             orders: self.orders,
             seed: self.seed,
         };

@@ -97,6 +97,9 @@ struct Mini {
     resampler_act: String,
 }
 
+/// What its processor adds to OPT's vocabulary (`flamingo_processor.py`).
+pub(super) const TOKENS: [&str; 1] = ["<EOC>"];
+
 /// Those of `configuration_flamingo.py`.
 impl Default for Mini {
     fn default() -> Self {

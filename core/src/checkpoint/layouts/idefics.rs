@@ -264,6 +264,7 @@ pub fn idefics_config(json: &str) -> Result<FlamingoConfig> {
         } else {
             idefics.eos_token_id
         },
+        end_of_sight: Some(idefics.eos_token_id),
         lm: LmConfig {
             vocab_size: lm.vocab_size + idefics.additional_vocab_size,
             ..lm

@@ -284,6 +284,8 @@ pub fn writes(config: &Value) -> bool {
 pub fn added_tokens(config: &Value) -> &'static [&'static str] {
     if otter::is(config) {
         &otter::TOKENS
+    } else if flamingo_mini::is(config) {
+        &flamingo_mini::TOKENS
     } else {
         &[]
     }
@@ -319,7 +321,8 @@ pub fn flamingo_config(
                 })
             };
             let marks = [id("<")?, id("Ġ<")?];
-            let config = flamingo_mini_config(json, marks, id("<EOC>")?)?;
+            let [end_of_chunk] = flamingo_mini::TOKENS;
+            let config = flamingo_mini_config(json, marks, id(end_of_chunk)?)?;
             (config, Layout::FlamingoMini)
         }
         _ if otter::is(&value) => otter::config(&value, token)?,

@@ -127,6 +127,7 @@ impl Sizes {
             image_token,
             more_image_tokens: Vec::new(),
             end_of_chunk,
+            end_of_sight: None,
         }
     }
 }
