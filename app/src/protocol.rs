@@ -81,6 +81,14 @@ pub enum Command {
         /// Which one.
         id: String,
     },
+    /// Keep a copy of the person's own model, whose files are the payload, as one
+    /// of the library; see [`from_disk`].
+    Keep {
+        /// Its name for a person.
+        name: String,
+        /// What it does.
+        kind: Kind,
+    },
     /// Stop a download; what has arrived stays.
     Pause {
         /// Which one.
@@ -367,6 +375,11 @@ pub enum Event {
         /// The JSON.
         json: String,
     },
+}
+
+/// The name in commands of a copy of a model from disk.
+pub fn from_disk(name: &str) -> String {
+    format!("disk/{name}")
 }
 
 /// Packs a message.

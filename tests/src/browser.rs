@@ -200,6 +200,14 @@ impl Browser {
     /// # Errors
     /// Where the page does not take them.
     pub async fn drop_files(&self, files: &[(&str, &[u8])]) -> Result<()> {
+        self.drop_files_on("body", files).await
+    }
+
+    /// Drops files on a part of the page.
+    ///
+    /// # Errors
+    /// Where the page does not take them.
+    pub async fn drop_files_on(&self, css: &str, files: &[(&str, &[u8])]) -> Result<()> {
         let files: Vec<Value> = files
             .iter()
             .map(|(name, bytes)| json!([name, bytes]))
@@ -207,8 +215,9 @@ impl Browser {
         let script = "const data = new DataTransfer();
             for (const [name, bytes] of arguments[0])
                 data.items.add(new File([new Uint8Array(bytes)], name));
-            document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));";
-        self.script(script, vec![json!(files)]).await?;
+            document.querySelector(arguments[1]).dispatchEvent(
+                new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));";
+        self.script(script, vec![json!(files), json!(css)]).await?;
         Ok(())
     }
 
@@ -217,7 +226,12 @@ impl Browser {
     /// # Errors
     /// Where the input does not take them.
     pub async fn choose_files(&self, input: &str, files: &[PathBuf]) -> Result<()> {
-        let paths: Vec<_> = files.iter().map(|path| path.to_string_lossy()).collect();
+        let paths = files.iter().map(|path| {
+            // The driver takes no others.
+            let path = path.canonicalize()?;
+            Ok(path.to_string_lossy().into_owned())
+        });
+        let paths: Vec<String> = paths.collect::<Result<_>>()?;
         let input = self.driver.find(By::Css(input)).await?;
         input.send_keys(paths.join("\n")).await?;
         Ok(())

@@ -229,3 +229,27 @@ pub async fn draw(browser: &Browser) {
     chain.release().perform().await.unwrap();
     click(browser, "#put-drawing").await;
 }
+
+/// Drops a clip of a second on the page, `clip.webm`, recorded by the browser
+/// itself.
+pub async fn record_clip(browser: &Browser) {
+    let record = "const canvas = document.createElement('canvas');
+        canvas.width = 96; canvas.height = 64;
+        const context = canvas.getContext('2d');
+        const recorder = new MediaRecorder(canvas.captureStream(20), { mimeType: 'video/webm' });
+        const parts = [];
+        recorder.ondataavailable = event => parts.push(event.data);
+        recorder.onstop = () => {
+            const data = new DataTransfer();
+            data.items.add(new File(parts, 'clip.webm', { type: 'video/webm' }));
+            document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));
+        };
+        recorder.start();
+        let n = 0;
+        const paint = setInterval(() => {
+            context.fillStyle = n % 2 ? 'red' : 'blue';
+            context.fillRect(0, 0, 96, 64);
+            if (++n === 24) { clearInterval(paint); recorder.stop(); }
+        }, 50);";
+    act(browser, record).await;
+}

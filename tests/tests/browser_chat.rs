@@ -3,7 +3,7 @@
 use plume_tests::browser::{Browser, page, sample, serve};
 use plume_tests::chatting::{
     NAME, act, answer, choose_task, click, draw, generated, open, pictures_of, prompt_file,
-    put_sample, reading, ready_made, saved, send, set, small, type_into,
+    put_sample, reading, ready_made, record_clip, saved, send, set, small, type_into,
 };
 use plume_tests::root;
 use serde_json::{Value, json};
@@ -498,26 +498,7 @@ async fn a_clip_is_one_piece_of_the_prompt() {
     open(&browser, &server.address(), &small("clip")).await;
     set(&browser, "#frame-rate", "4").await;
     set(&browser, "#frame-count", "3").await;
-    // A clip of a second, recorded by the browser itself.
-    let record = "const canvas = document.createElement('canvas');
-        canvas.width = 96; canvas.height = 64;
-        const context = canvas.getContext('2d');
-        const recorder = new MediaRecorder(canvas.captureStream(20), { mimeType: 'video/webm' });
-        const parts = [];
-        recorder.ondataavailable = event => parts.push(event.data);
-        recorder.onstop = () => {
-            const data = new DataTransfer();
-            data.items.add(new File(parts, 'clip.webm', { type: 'video/webm' }));
-            document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));
-        };
-        recorder.start();
-        let n = 0;
-        const paint = setInterval(() => {
-            context.fillStyle = n % 2 ? 'red' : 'blue';
-            context.fillRect(0, 0, 96, 64);
-            if (++n === 24) { clearInterval(paint); recorder.stop(); }
-        }, 50);";
-    act(&browser, record).await;
+    record_clip(&browser).await;
     let clip = "return document.querySelector('#composer .media')?.getAttribute('aria-label')";
     assert_eq!(
         browser.until(clip).await.unwrap(),

@@ -57,6 +57,171 @@ async fn go_on(browser: &Browser, begun: &str) -> String {
     whole
 }
 
+/// A model's coming is held back from the page while `holding`.
+const HOLD: &str = "const Native = Worker;
+    window.held = []; window.holding = true; window.wishes = [];
+    window.Worker = class extends Native {
+        set onmessage(handle) {
+            super.onmessage = handle && (event => {
+                const held = window.holding && event.data[0]?.Chat?.Loaded;
+                if (held) window.held.push(() => handle(event)); else handle(event);
+            });
+        }
+        postMessage(message, ...more) {
+            wishes.push(Object.keys(message[0]?.Chat ?? {})[0]);
+            super.postMessage(message, ...more);
+        }
+    };
+    window.letGo = () => { window.holding = false; held.splice(0).forEach(go => go()); };";
+
+/// Stops what is being answered, which ends at once.
+async fn stop(browser: &Browser, said: &str) {
+    browser
+        .until("return document.querySelector('#stop')")
+        .await
+        .unwrap();
+    click(browser, "#stop").await;
+    let soon = std::time::Duration::from_secs(5);
+    browser
+        .until_within("return document.querySelector('#send')", soon)
+        .await
+        .unwrap();
+    told(browser, FAILED, &[said]).await;
+}
+
+#[tokio::test]
+async fn what_waits_for_a_model_stops_at_once_and_the_answer_before_stays() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    let browser = Browser::start().await.unwrap();
+    let tools = browser.driver.cdp();
+    tools
+        .send_raw(
+            "Page.addScriptToEvaluateOnNewDocument",
+            json!({ "source": HOLD }),
+        )
+        .await
+        .unwrap();
+    let address = server.address();
+    let chat = format!("{address}#chat");
+    browser.driver.goto(chat).await.unwrap();
+    browser
+        .until("return document.querySelector('main.chat')")
+        .await
+        .unwrap();
+    choose_task(&browser, 4).await;
+    type_into(&browser, "#composer", "w1 w2").await;
+    click(&browser, "#send").await;
+    stop(&browser, "Stopped.").await;
+
+    // The model comes: nothing is written any more.
+    browser
+        .until("return window.held.length > 0")
+        .await
+        .unwrap();
+    act(&browser, "window.letGo()").await;
+    browser.device().await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let asked = "return window.wishes.includes('Write')";
+    assert_eq!(browser.script(asked, vec![]).await.unwrap(), json!(false));
+    give(&browser, &small("stopped")).await;
+    set(&browser, "#most", "6").await;
+    click(&browser, ".turn [data-act='again']").await;
+    let written = answer(&browser).await;
+    assert!(!written.is_empty());
+
+    // Answered once more while the next model is on its way.
+    act(
+        &browser,
+        "window.holding = true;
+        const select = document.querySelector('#device-select');
+        select.value = 'gpu'; select.dispatchEvent(new Event('change', { bubbles: true }))",
+    )
+    .await;
+    browser
+        .until("return document.querySelector('#device-badge').dataset.kind === 'loading'")
+        .await
+        .unwrap();
+    click(&browser, ".turn [data-act='again']").await;
+    let before = format!(
+        "return document.querySelector('.turn .answered.before .answer')?.dataset.answer === {}",
+        json!(written)
+    );
+    browser.until(&before).await.unwrap();
+    stop(&browser, "Stopped.").await;
+    let said = "return document.querySelector('.turn .answer').dataset.answer";
+    assert_eq!(browser.script(said, vec![]).await.unwrap(), json!(written));
+    let versions = "return document.querySelector('.turn .versions')";
+    assert!(browser.script(versions, vec![]).await.unwrap().is_null());
+}
+
+#[tokio::test]
+async fn a_comparison_stops_at_once() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    let browser = Browser::start().await.unwrap();
+    open(&browser, &server.address(), &reading("compared", 4096)).await;
+    act(
+        &browser,
+        "document.querySelector('#modes button:nth-child(2)').click()",
+    )
+    .await;
+    let answer = |n: usize| format!("w{} w{} w{}\n", n % 150, n / 150, n % 7);
+    let answers: String = (0..5_000).map(answer).collect();
+    set(&browser, "#choices-input", &answers).await;
+    put_sample(&browser, 1).await;
+    click(&browser, "#send").await;
+    stop(&browser, "Stopped.").await;
+
+    // The worker is free as well.
+    act(
+        &browser,
+        "document.querySelector('#modes button:nth-child(1)').click()",
+    )
+    .await;
+    set(&browser, "#most", "4").await;
+    put_sample(&browser, 2).await;
+    click(&browser, "#send").await;
+    let soon = std::time::Duration::from_secs(10);
+    let said = "return document.querySelector('.turn:last-child .timings')";
+    browser.until_within(said, soon).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_half_written_is_found_after_a_reload() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    let browser = Browser::start().await.unwrap();
+    let model = reading("half", 16384);
+    open(&browser, &server.address(), &model).await;
+    begin(&browser).await;
+    let kept = "return (async () => {
+        const asked = request => new Promise((done, failed) => {
+            request.onsuccess = () => done(request.result); request.onerror = failed; });
+        const database = await asked(indexedDB.open('plume-chat'));
+        const records = database.transaction('records').objectStore('records');
+        const all = await asked(records.getAll());
+        database.close();
+        const turn = all.map(record => JSON.parse(record).turns?.[0]).find(turn => turn);
+        return turn?.outcome === 'Busy' && turn.answer.trim(); })()";
+    let kept = browser.until(kept).await.unwrap();
+    browser.driver.goto("about:blank").await.unwrap();
+    visit(&browser, &server.address()).await;
+    let said = "return document.querySelector('.turn .answer')?.dataset.answer";
+    let begun = browser.until(said).await.unwrap();
+    let begun = begun.as_str().unwrap();
+    assert!(begun.starts_with(kept.as_str().unwrap()), "{begun} {kept}");
+    browser
+        .until("return document.querySelector('.turn .timings').textContent.includes('stopped')")
+        .await
+        .unwrap();
+    give(&browser, &model).await;
+    go_on(&browser, begun).await;
+}
+
 #[tokio::test]
 async fn a_device_lost_in_mid_answer_leaves_what_was_written() {
     let Some(dist) = page() else { return };

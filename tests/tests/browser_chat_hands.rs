@@ -3,10 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-use plume_tests::browser::{Browser, page, serve};
+use plume_tests::browser::{Browser, page, sample, serve};
 use plume_tests::chatting::{
     act, answer, choose_task, click, draw, generated, open, pictures_of, prompt_file, put_sample,
-    reading, ready_made, saved, send, set, small, type_into,
+    reading, ready_made, record_clip, saved, send, set, small, type_into, visit,
 };
 use serde_json::{Value, json};
 use thirtyfour::By;
@@ -112,6 +112,346 @@ async fn camera_and_pad_give_pictures_to_the_prompt() {
     browser.until(both).await.unwrap();
     set(&browser, "#most", "4").await;
     assert!(!send(&browser).await.is_empty());
+}
+
+#[tokio::test]
+async fn examples_and_changed_turns_take_files_and_the_camera() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    let camera = [
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+    ];
+    let browser = Browser::with(&camera).await.unwrap();
+    open(&browser, &server.address(), &small("put-in")).await;
+    // One example for each picture; what is answered is left to write.
+    let two = [sample("red-house.png"), sample("orange-cat.png")];
+    browser
+        .choose_files("#shots-picture-input", &two)
+        .await
+        .unwrap();
+    let labels = |field: &str| {
+        format!(
+            "[...document.querySelectorAll('{field} .media')]
+                .map(one => one.getAttribute('aria-label')).join()"
+        )
+    };
+    let is = async |field: &str, expected: &str| {
+        let found = format!("return {} === '{expected}'", labels(field));
+        browser.until(&found).await.unwrap();
+    };
+    is(".shot", "Picture: red-house.png,Picture: orange-cat.png").await;
+    let answers = "return [...document.querySelectorAll('.shot-answer')].map(field => field.value)";
+    assert_eq!(
+        browser.script(answers, vec![]).await.unwrap(),
+        json!(["", ""])
+    );
+
+    // A field takes files of its own, and what the camera sees.
+    let first = ".shot:nth-child(1)";
+    browser
+        .choose_files(&format!("{first} [data-act='choose'] input"), &two[1..])
+        .await
+        .unwrap();
+    is(first, "Picture: red-house.png,Picture: orange-cat.png").await;
+    click(&browser, ".shot:nth-child(2) [data-act='camera']").await;
+    let live = "return document.querySelector('#take-picture')?.disabled === false";
+    browser.until(live).await.unwrap();
+    act(&browser, "document.querySelector('#take-picture').click()").await;
+    is(
+        ".shot:nth-child(2)",
+        "Picture: orange-cat.png,Picture: camera.png",
+    )
+    .await;
+
+    // So does the field of a turn that is changed.
+    set(&browser, "#most", "4").await;
+    put_sample(&browser, 1).await;
+    send(&browser).await;
+    click(&browser, ".turn [data-act='edit']").await;
+    browser
+        .choose_files(".edit [data-act='choose'] input", &two[..1])
+        .await
+        .unwrap();
+    browser
+        .until("return document.querySelectorAll('.edit .editor .media').length === 2")
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn what_was_taken_away_or_replaced_comes_back() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    let browser = Browser::start().await.unwrap();
+    open(&browser, &server.address(), &reading("undone", 256)).await;
+    for (nth, answer) in [(1, "one"), (2, "two")] {
+        click(&browser, "#add-shot").await;
+        let field = format!(".shot:nth-child({nth}) .shot-answer");
+        type_into(&browser, &field, answer).await;
+    }
+    let answers = async |expected: &str| {
+        let found = format!(
+            "return [...document.querySelectorAll('.shot-answer')]
+                .map(field => field.value).join() === '{expected}'"
+        );
+        browser.until(&found).await.unwrap();
+    };
+    let shots = async |count: usize| {
+        let found = format!("return document.querySelectorAll('.shot').length === {count}");
+        browser.until(&found).await.unwrap();
+    };
+    let back = async || {
+        let there = "return document.querySelector('#undo') !== null";
+        browser.until(there).await.unwrap();
+        act(&browser, "document.querySelector('#undo').click()").await;
+        let gone = "return document.querySelector('#undo') === null";
+        browser.until(gone).await.unwrap();
+    };
+
+    // An example, by the button and by keys outside of a field.
+    click(&browser, ".shot:nth-child(1) [title='Remove']").await;
+    answers("two").await;
+    back().await;
+    answers("one,two").await;
+    click(&browser, ".shot:nth-child(2) [title='Remove']").await;
+    answers("one").await;
+    let keys = "document.body.dispatchEvent(
+        new KeyboardEvent('keydown', { key: 'z', ctrlKey: true, bubbles: true, cancelable: true }))";
+    act(&browser, keys).await;
+    answers("one,two").await;
+
+    // A set comes beside what is there or in its place, as the person says.
+    let counting = "document.querySelector('.ready-made [data-set=\"Counting\"]')";
+    browser.until(&format!("return {counting}")).await.unwrap();
+    let asked = "return document.activeElement?.dataset.act === 'add'";
+    act(&browser, &format!("{counting}.click()")).await;
+    browser.until(asked).await.unwrap();
+    shots(2).await;
+    act(
+        &browser,
+        "document.querySelector('[data-act=\"leave\"]').click()",
+    )
+    .await;
+    shots(2).await;
+    act(&browser, &format!("{counting}.click()")).await;
+    browser.until(asked).await.unwrap();
+    act(&browser, "document.activeElement.click()").await;
+    shots(6).await;
+    act(&browser, &format!("{counting}.click()")).await;
+    browser.until(asked).await.unwrap();
+    act(
+        &browser,
+        "document.querySelector('.set-asked [data-act=\"replace\"]').click()",
+    )
+    .await;
+    shots(4).await;
+    back().await;
+    shots(6).await;
+
+    // A turn, and a conversation with its pictures.
+    act(
+        &browser,
+        "document.querySelectorAll('.shot-on input').forEach(box => box.click())",
+    )
+    .await;
+    set(&browser, "#most", "4").await;
+    let said = send(&browser).await;
+    let turns = async |count: usize| {
+        let found = format!("return document.querySelectorAll('.turn').length === {count}");
+        browser.until(&found).await.unwrap();
+    };
+    click(&browser, ".turn [data-act='delete']").await;
+    turns(0).await;
+    back().await;
+    turns(1).await;
+    assert_eq!(answer(&browser).await, said);
+    click(&browser, ".conversations [title='Delete']").await;
+    turns(0).await;
+    shots(0).await;
+    back().await;
+    turns(1).await;
+    shots(6).await;
+    let seen = "const all = [...document.querySelectorAll('.turn .shown img')];
+        return all.length === 1 && all.every(one => one.naturalWidth > 0)";
+    browser.until(seen).await.unwrap();
+}
+
+#[tokio::test]
+async fn files_go_where_they_belong_wherever_they_are_dropped() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    let browser = Browser::start().await.unwrap();
+    open(&browser, &server.address(), &small("dropped")).await;
+    let [house, cat] =
+        ["red-house.png", "orange-cat.png"].map(|name| std::fs::read(sample(name)).unwrap());
+    let (house, cat) = (("red-house.png", &house[..]), ("orange-cat.png", &cat[..]));
+    let shots = async |expected: &str| {
+        let found = format!(
+            "return [...document.querySelectorAll('.shot')].map(shot =>
+                shot.querySelectorAll('.media').length + shot.querySelector('.shot-answer').value)
+                .join() === '{expected}'"
+        );
+        browser.until(&found).await.unwrap();
+    };
+    let told = async |words: &[&str]| {
+        let said = "return document.querySelector('#error')?.textContent";
+        let said = browser.until(said).await.unwrap();
+        for word in words {
+            assert!(
+                said.as_str().unwrap().contains(word),
+                "no “{word}” in: {said}"
+            );
+        }
+        act(&browser, "document.querySelector('#error button').click()").await;
+    };
+
+    // A table with its pictures makes examples, on the composer too.
+    let table = b"picture,question,answer\nred-house.png,what?,a house\norange-cat.png,,a cat\n";
+    let table = ("list.csv", &table[..]);
+    browser.drop_files(&[table, house, cat]).await.unwrap();
+    shots("1a house,1a cat").await;
+    browser
+        .drop_files_on("#composer", &[table, house, cat])
+        .await
+        .unwrap();
+    shots("1a house,1a cat,1a house,1a cat").await;
+
+    // Of a folder's notes one message tells.
+    let notes = [".DS_Store", "notes.txt", "about.md"].map(|name| (name, &b"words"[..]));
+    let folder = [&notes[..], &[cat]].concat();
+    browser.drop_files_on(".shots", &folder).await.unwrap();
+    shots("1a house,1a cat,1a house,1a cat,1orange cat").await;
+    told(&["3 files", "left out", "notes.txt"]).await;
+    browser.drop_files(&folder).await.unwrap();
+    let in_composer = "return document.querySelectorAll('#composer .media').length === 1";
+    browser.until(in_composer).await.unwrap();
+    told(&["3 files", "left out", "about.md"]).await;
+
+    // What was exported comes in, also on the panel of the examples.
+    let file = saved(&browser, "#export-chat").await;
+    browser
+        .drop_files_on(".shots", &[("all.plume.json", file.as_bytes())])
+        .await
+        .unwrap();
+    let both = "return document.querySelectorAll('.conversation').length === 2";
+    browser.until(both).await.unwrap();
+    browser
+        .drop_files(&[("other.json", b"{\"a\": 1}")])
+        .await
+        .unwrap();
+    told(&["other.json", "no file that was exported here"]).await;
+
+    // Models in other forms: what to do about them.
+    for name in ["checkpoint.pt", "pytorch_model.bin", "model.safetensors"] {
+        browser
+            .drop_files_on(".shots", &[(name, b"PK")])
+            .await
+            .unwrap();
+        told(&[name, "plume pack"]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_clip_that_stands_in_a_field_takes_other_frames() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    let browser = Browser::start().await.unwrap();
+    visit(&browser, &server.address()).await;
+    set(&browser, "#frame-rate", "4").await;
+    set(&browser, "#frame-count", "3").await;
+    record_clip(&browser).await;
+    let clip = async |frames: usize| {
+        let found = format!(
+            "return document.querySelector('#composer .media')?.getAttribute('aria-label')
+                === 'Clip of {frames} frames: clip.webm'"
+        );
+        browser.until(&found).await.unwrap();
+    };
+    let take = async |rate: &str, most: &str| {
+        let open = "document.querySelector('#composer .frame-count').click()";
+        act(&browser, open).await;
+        let there = "return document.activeElement?.dataset.of === 'rate'";
+        browser.until(there).await.unwrap();
+        set(&browser, ".sample-clip [data-of='rate']", rate).await;
+        set(&browser, ".sample-clip [data-of='most']", most).await;
+        click(&browser, ".sample-clip [data-act='sample']").await;
+    };
+    clip(3).await;
+    take("8", "5").await;
+    clip(5).await;
+    // Its file is kept with it.
+    let kept = "return (async () => {
+        const open = indexedDB.open('plume-chat');
+        await new Promise(done => open.onsuccess = done);
+        const all = open.result.transaction('records').objectStore('records').getAll();
+        await new Promise(done => all.onsuccess = done);
+        open.result.close();
+        const media = document.querySelector('#composer .media').dataset.media;
+        return all.result.some(one => String(one).includes(`\"Media\":${media}`)); })()";
+    browser.until(kept).await.unwrap();
+    browser.driver.goto("about:blank").await.unwrap();
+    visit(&browser, &server.address()).await;
+    clip(5).await;
+    take("8", "2").await;
+    clip(2).await;
+}
+
+#[tokio::test]
+async fn a_field_copies_pictures_and_says_why_it_does_not_send() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    let browser = Browser::start().await.unwrap();
+    open(&browser, &server.address(), &reading("copied", 4096)).await;
+    choose_task(&browser, 4).await;
+    type_into(&browser, "#composer", "w1 ").await;
+    put_sample(&browser, 1).await;
+    type_into(&browser, "#composer", "w2").await;
+    let order = "[...document.querySelector(field).childNodes].map(node =>
+        node.dataset?.media ? '*' : node.textContent.replaceAll('\u{200b}', '')).join('').trim()";
+    let order = async |field: &str, expected: &str| {
+        let found = format!("const field = '{field}'; return {order} === '{expected}'");
+        browser.until(&found).await.unwrap();
+    };
+    order("#composer", "w1 *w2").await;
+
+    // All of it into an example, by the keys.
+    let keys = async |field: &str, keys: &str| {
+        let field = browser.driver.find(By::Css(field)).await.unwrap();
+        field
+            .send_keys(thirtyfour::Key::Control + keys)
+            .await
+            .unwrap();
+    };
+    click(&browser, "#add-shot").await;
+    keys("#composer", "a").await;
+    keys("#composer", "c").await;
+    keys(".shot .editor", "v").await;
+    order(".shot .editor", "w1 *w2").await;
+    order("#composer", "w1 *w2").await;
+    // Cut, it is gone, and comes back where it is pasted.
+    keys("#composer", "a").await;
+    keys("#composer", "x").await;
+    order("#composer", "").await;
+    keys("#composer", "v").await;
+    order("#composer", "w1 *w2").await;
+
+    // Enter while an answer is written says why nothing is sent.
+    set(&browser, "#most", "2000").await;
+    click(&browser, "#send").await;
+    let begun = "return document.querySelector('.turn .answer')?.dataset.answer";
+    browser.until(begun).await.unwrap();
+    type_into(&browser, "#composer", "w3\n").await;
+    let said = "return document.querySelector('#still-writing')?.textContent.includes('Stop')";
+    browser.until(said).await.unwrap();
+    order("#composer", "w3").await;
+    click(&browser, "#stop").await;
+    answer(&browser).await;
 }
 
 /// Answers the first turn once more.

@@ -74,6 +74,26 @@ async fn a_packed_model_from_disk_writes_what_the_command_writes() {
 }
 
 #[tokio::test]
+async fn a_packed_model_is_opened_wherever_it_is_dropped() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    let browser = Browser::start().await.unwrap();
+    visit(&browser, &server.address()).await;
+    let model = std::fs::read(packed("q4_0")).unwrap();
+    for place in ["body", ".shots", "#composer"] {
+        let name = format!("{}.gguf", place.trim_start_matches(['.', '#']));
+        browser
+            .drop_files_on(place, &[(&name, &model)])
+            .await
+            .unwrap();
+        let named =
+            format!("return document.querySelector('.model-name').textContent === '{name}'");
+        browser.until(&named).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_packed_model_comes_from_any_address_and_stays() {
     let Some(dist) = page() else { return };
     let _turn = TURN.lock().await;
@@ -120,6 +140,128 @@ async fn a_packed_model_comes_from_any_address_and_stays() {
     visit(&browser, &address).await;
     browser.until(name).await.unwrap();
     assert_eq!(hub.asked(), []);
+}
+
+#[tokio::test]
+async fn a_model_from_disk_stays_where_a_copy_is_kept() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    let browser = Browser::start().await.unwrap();
+    visit(&browser, &server.address()).await;
+    let [kept, other] = ["q8_0", "q4_0"].map(packed);
+    let again = async || {
+        browser.driver.goto("about:blank").await.unwrap();
+        visit(&browser, &server.address()).await;
+    };
+    give(&browser, &kept).await;
+    let there = "return document.querySelector('#keep-own') !== null";
+    browser.until(there).await.unwrap();
+    act(&browser, "document.querySelector('#keep-own').click()").await;
+    let here = "return document.querySelector('.offer[data-id=\"disk/q8_0.gguf\"]')?.dataset.place === 'here'";
+    browser.until(here).await.unwrap();
+    let gone = "return document.querySelector('#keep-own') === null";
+    browser.until(gone).await.unwrap();
+    again().await;
+    let named = "return document.querySelector('.model-name').textContent === 'q8_0.gguf'";
+    browser.until(named).await.unwrap();
+    let error = "return document.querySelector('#error')?.textContent";
+    assert!(browser.script(error, vec![]).await.unwrap().is_null());
+
+    // Of another one there is no copy: the page says which answers now.
+    give(&browser, &other).await;
+    again().await;
+    let told = browser.until(error).await.unwrap();
+    let told = told.as_str().unwrap();
+    assert!(
+        told.contains("q4_0.gguf") && told.contains("answers now"),
+        "{told}"
+    );
+    browser.device().await.unwrap();
+    let demo = "return document.querySelector('.model-name').textContent.includes('drawings')";
+    browser.until(demo).await.unwrap();
+}
+
+/// The page on a machine of 256 MB, by what its worker is told.
+fn little() -> PathBuf {
+    let to = root().join("target/tmp-chat/little");
+    let _ = std::fs::remove_dir_all(&to);
+    copy(&root().join("dist"), &to);
+    let loader = to.join("worker_loader.js");
+    let script =
+        "Object.defineProperty(WorkerNavigator.prototype, 'deviceMemory', { get: () => 0.25 });\n";
+    let loaded = std::fs::read_to_string(&loader).unwrap();
+    std::fs::write(loader, format!("{script}{loaded}")).unwrap();
+    to
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_fit_comes_only_where_it_is_wanted_anyway() {
+    if page().is_none() {
+        return;
+    }
+    let _turn = TURN.lock().await;
+    let model = packed("q8_0");
+    let hub = Hub::start().unwrap();
+    let bytes = std::fs::read(&model).unwrap();
+    hub.publish("someone/large", vec![("q8_0.gguf", bytes.into())]);
+    let server = serve(&little());
+    let address = format!("{}?hub={}", server.address(), hub.address());
+    let browser = Browser::start().await.unwrap();
+    visit(&browser, &address).await;
+
+    // From an address: it is judged before it is downloaded.
+    act(&browser, "document.querySelector('#model-button').click()").await;
+    let field = browser.driver.find(thirtyfour::By::Id("model-address"));
+    field
+        .await
+        .unwrap()
+        .send_keys("someone/large\n")
+        .await
+        .unwrap();
+    let told = "return document.querySelector('#library-error')?.textContent";
+    let told = browser.until(told).await.unwrap();
+    let told = told.as_str().unwrap();
+    assert!(
+        told.contains("does not fit") && told.contains("Download anyway"),
+        "{told}"
+    );
+    let offer = "document.querySelector('.offer[data-id=\"someone/large\"]')";
+    let away = format!(
+        "return {offer}.dataset.place === 'away' && {offer}.querySelector('.fit').dataset.fit === 'no'
+            && {offer}.querySelector('[data-act=\"download\"]')?.textContent === 'Download anyway'"
+    );
+    browser.until(&away).await.unwrap();
+    act(
+        &browser,
+        &format!("{offer}.querySelector('[data-act=\"download\"]').click()"),
+    )
+    .await;
+    let here = format!("return {offer}.dataset.place === 'here'");
+    browser.until(&here).await.unwrap();
+    act(&browser, "document.querySelector('dialog[open]')?.close()").await;
+
+    // From disk: it is opened the second time.
+    let files = [model];
+    browser.choose_files("#model-input", &files).await.unwrap();
+    let told = "return document.querySelector('#error')?.textContent.includes('once more')";
+    browser.until(told).await.unwrap();
+    browser.choose_files("#model-input", &files).await.unwrap();
+    let named = "return document.querySelector('.model-name').textContent === 'q8_0.gguf'";
+    browser.until(named).await.unwrap();
 }
 
 /// A model that keeps 256 KiB of each picture, and reads six of them.

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Device, PictureId, RequestId, Which};
 
+/// Why a wish [failed](News::Failed) that the person had stopped.
+pub const STOPPED: &str = "stopped";
+
 /// A piece of a prompt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Piece {
@@ -95,7 +98,8 @@ pub enum Wish {
         /// Text that ends the answer.
         stop: Vec<String>,
     },
-    /// End what is being written; what is there stays.
+    /// End what is being done and leave what waits to be: answers, comparisons,
+    /// choices and looks. What was written stays.
     Stop,
     /// Say how likely given answers are after each of several prompts (orders
     /// of the shots); the answer is their mean.
@@ -192,7 +196,7 @@ pub struct Pace {
     pub prompt: usize,
     /// Tokens written.
     pub written: usize,
-    /// Milliseconds until the first of them.
+    /// Milliseconds until the first of them; of beams, until the last.
     pub first: f64,
     /// Milliseconds in all.
     pub total: f64,
@@ -320,6 +324,8 @@ pub enum News {
         request: RequestId,
         /// That.
         likely: Vec<Likely>,
+        /// Milliseconds it took.
+        milliseconds: f64,
     },
     /// The most similar pictures, the most similar last, with their cosines.
     Chosen {

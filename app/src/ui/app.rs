@@ -23,7 +23,7 @@ pub fn App() -> impl IntoView {
     link::read(store);
     link::follow(store);
     listen(store, over);
-    client::recall();
+    client::recall(store);
     client::start(store);
     Effect::new(move |first: Option<()>| {
         link::write(store);

@@ -7,8 +7,25 @@ use wasm_bindgen_futures::spawn_local;
 use web_sys::{Blob, DragEvent, File};
 
 use super::store::{Job, Store};
-use super::web::{dropped, files, window};
+use super::web::{dropped_paths, files, window};
 use super::{chat, client};
+
+/// Endings of models that are not read here.
+const FOREIGN: [&str; 6] = [".bin", ".pt", ".pth", ".ckpt", ".onnx", ".pkl"];
+
+/// Whether a file is a model that is not read here, by its name.
+pub(super) fn is_foreign(name: &str) -> bool {
+    let name = name.to_lowercase();
+    FOREIGN.iter().any(|end| name.ends_with(end))
+}
+
+/// What is to be done with such a model.
+pub(super) fn foreign(name: &str) -> String {
+    format!(
+        "{name} is a model of a kind that is not read here: drop the one GGUF file that “plume \
+         pack” makes of it, or model.safetensors together with config.json and tokenizer.json"
+    )
+}
 
 /// Takes files in: model files are loaded, everything else is a picture.
 pub(super) fn take(store: Store, files: &[File]) {
@@ -23,15 +40,8 @@ pub(super) fn take(store: Store, files: &[File]) {
         client::load_own(store, files);
         return;
     }
-    if let Some(file) = files
-        .iter()
-        .find(|file| is(file, &[".bin", ".pt", ".onnx"]))
-    {
-        store.error.set(Some(format!(
-            "{} is a model of a kind that is not read: drop model.safetensors together with \
-             config.json and tokenizer.json",
-            file.name()
-        )));
+    if let Some(file) = files.iter().find(|file| is_foreign(&file.name())) {
+        store.error.set(Some(foreign(&file.name())));
         return;
     }
     // A folder of pictures may hold notes and lists; a single file is told of.
@@ -84,9 +94,12 @@ pub(super) async fn fetch(store: Store, url: String) {
 }
 
 /// Takes files in for what the page is used for now.
-fn take_for(store: Store, files: &[File]) {
+fn take_for(store: Store, files: Vec<(String, File)>) {
     match store.job.get_untracked() {
-        Job::Classify => take(store, files),
+        Job::Classify => {
+            let files: Vec<_> = files.into_iter().map(|(_, file)| file).collect();
+            take(store, &files);
+        }
         Job::Chat => chat::intake::take(store, files),
     }
 }
@@ -132,7 +145,7 @@ pub(super) fn listen(store: Store, over: RwSignal<bool>) {
             }
             event.prevent_default();
             if let Some(data) = event.data_transfer() {
-                spawn_local(async move { take_for(store, &dropped(&data).await) });
+                spawn_local(async move { take_for(store, dropped_paths(&data).await) });
             }
         }),
     );
@@ -143,7 +156,8 @@ pub(super) fn listen(store: Store, over: RwSignal<bool>) {
         }
         let pasted = event.clipboard_data().map(|data| files(data.files()));
         if let Some(pasted) = pasted.filter(|files| !files.is_empty()) {
-            take_for(store, &pasted);
+            let pasted = pasted.into_iter().map(|file| (file.name(), file));
+            take_for(store, pasted.collect());
         }
     });
     paste.forget();

@@ -5,12 +5,12 @@ use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 use web_sys::HtmlElement;
 
-use super::client;
 use super::findings::Findings;
 use super::intake::take;
 use super::offer::{OfferItem, megabytes};
 use super::store::{Check, Job, Model, store};
 use super::web::{cross, files};
+use super::{chat, client};
 use crate::protocol::{Kind, Offer, Place, Which};
 
 /// Groups by the bytes one has to wait for.
@@ -117,6 +117,7 @@ fn Writes() -> impl IntoView {
             </p>
             <Show when=own>
                 <div class="row">
+                    <KeepOwn/>
                     <button type="button" class="quiet small" id="demo-writer" on:click=move |_| client::load_model(store, Which::Demo)>"Back to the drawings model"</button>
                 </div>
             </Show>
@@ -163,12 +164,35 @@ fn Now() -> impl IntoView {
                     "Check it on this device"
                 </button>
                 <Show when=own>
+                    <KeepOwn/>
                     <button type="button" class="quiet small" id="demo-model" on:click=move |_| client::load_model(store, Which::Demo)>"Back to the drawings model"</button>
                 </Show>
                 <span class="hint" id="check-outcome" role="status">{outcome}</span>
             </div>
             <Findings/>
         </section>
+    }
+}
+
+/// Keeps what was opened from disk for the next visit.
+#[component]
+fn KeepOwn() -> impl IntoView {
+    let store = store();
+    let own = move || match store.job.get() {
+        Job::Classify => {
+            store.model.track();
+            client::is_own()
+        }
+        Job::Chat => {
+            store.chat.model.track();
+            chat::client::is_own()
+        }
+    };
+    let there = move || store.storage.get().there;
+    view! {
+        <Show when=move || own() && there()>
+            <button type="button" class="small" id="keep-own" title="Copies it into this browser, so that the next visit begins with it" on:click=move |_| client::keep_model(store)>"Keep a copy on this device"</button>
+        </Show>
     }
 }
 

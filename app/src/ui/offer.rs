@@ -139,7 +139,10 @@ pub(super) fn OfferItem(offer: Offer) -> impl IntoView {
     view! {
         <li class="offer" data-id=id.clone() data-place=move || kind.get()>
             <div class="offer-head">
-                <h4><a href=page target="_blank" rel="noreferrer">{name.clone()}</a></h4>
+                <h4>{match page.as_str() {
+                    "" => name.clone().into_any(),
+                    _ => view! { <a href=page target="_blank" rel="noreferrer">{name.clone()}</a> }.into_any(),
+                }}</h4>
                 <span class="hint">{facts.join(" · ")}</span>
             </div>
             <p class="offer-good">{good_at}</p>
@@ -192,7 +195,7 @@ fn Actions(
         <div class="offer-do row">
             {move || match (kind.get(), full.get()) {
                 ("away", true) => button(first, "stream", "Run without keeping").into_any(),
-                ("away", false) => button(first, "download", "Download").into_any(),
+                ("away", false) => button(first, "download", if unfit { "Download anyway" } else { "Download" }).into_any(),
                 ("coming", _) => view! {
                     {button("quiet small", "pause", "Pause")}
                     {button("quiet small", "delete", "Cancel")}

@@ -57,13 +57,8 @@ pub(super) fn files(list: Option<FileList>) -> Vec<File> {
     (0..list.length()).filter_map(|i| list.get(i)).collect()
 }
 
-/// The files of a drop, those in folders included.
-pub(super) async fn dropped(data: &DataTransfer) -> Vec<File> {
-    let found = dropped_paths(data).await;
-    found.into_iter().map(|(_, file)| file).collect()
-}
-
-/// The same, each with its path below what was dropped.
+/// The files of a drop, those in folders included, each with its path below what
+/// was dropped.
 pub(super) async fn dropped_paths(data: &DataTransfer) -> Vec<(String, File)> {
     let items = data.items();
     // The list is emptied as soon as the event is over: take all entries now.

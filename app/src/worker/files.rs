@@ -141,6 +141,13 @@ pub(super) struct Served {
     files: &'static [&'static str],
 }
 
+impl Served {
+    /// Whether it is the one that writes.
+    pub(super) fn writes(&self) -> bool {
+        self.folder == FLAMINGO.folder
+    }
+}
+
 /// The one that classifies.
 pub(super) const CLIP: Served = Served {
     name: "Plume's drawings",

@@ -114,6 +114,7 @@ fn receive(shared: &Shared, command: Command, payload: JsValue) {
         Command::Library { hub, keep } => return worker.library.open(hub, keep),
         Command::Add { address } => return worker.library.add(&address),
         Command::Download { id } => return worker.library.download(&id),
+        Command::Keep { name, kind } => return worker.library.keep(name, kind, &payload),
         Command::Pause { id } => return worker.library.pause(&id),
         Command::Delete { id } => return worker.library.delete(&id),
         _ => worker.inbox.push_back((command, payload)),
@@ -165,6 +166,7 @@ async fn work(shared: Shared) {
             | Command::Library { .. }
             | Command::Add { .. }
             | Command::Download { .. }
+            | Command::Keep { .. }
             | Command::Pause { .. }
             | Command::Delete { .. } => {}
         }
@@ -182,7 +184,7 @@ async fn load(
     which: Which,
     payload: &JsValue,
 ) -> Result<Loaded, String> {
-    let files = model_files(shared, which, payload, (&CLIP, loading)).await?;
+    let files = model_files(shared, (device, which), payload, (&CLIP, loading)).await?;
     // The one before makes room; the page loads it again if this fails.
     {
         let mut worker = shared.borrow_mut();
@@ -200,14 +202,17 @@ async fn load(
 /// much of them has been read.
 async fn model_files(
     shared: &Shared,
-    which: Which,
+    (device, which): (Device, Which),
     payload: &JsValue,
     (served, tell): (&Served, Tell),
 ) -> Result<ModelFiles, String> {
     let library = shared.borrow().library.clone();
     match which {
         Which::Demo => ModelFiles::served(served, tell).await,
-        Which::Own => ModelFiles::own(payload, tell).await,
+        Which::Own => {
+            library.judge(payload, device, served).await?;
+            ModelFiles::own(payload, tell).await
+        }
         Which::Kept(id) => library.kept(&id, tell).await,
         Which::Streamed(id) => library.streamed(&id, tell).await,
     }

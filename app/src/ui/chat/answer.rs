@@ -3,11 +3,14 @@
 use leptos::prelude::*;
 use leptos::task::spawn_local;
 
+use super::choices::likeliest;
 use super::prompt::{Goal, Prompt, settle};
-use super::store::{Chat, Choice, Id, Mode, Outcome, Settings, Turn, Writing, fresh, media_of};
+use super::store::{Chat, Choice, Id, Mode, Plan, Settings, Writing, media_of};
+use super::version::{By, Example, Outcome, Similar, Turn, Version};
 use super::{client, conversations, media};
-use crate::protocol::chat::{How, News, Piece, Task, Wish};
-use crate::ui::store::Store;
+use crate::protocol::Loaded;
+use crate::protocol::chat::{Ended, How, News, Pace, Piece, STOPPED, Task, Wish};
+use crate::ui::store::{Model, Store};
 
 impl Settings {
     fn how(&self) -> How {
@@ -24,6 +27,36 @@ impl Settings {
                 length_penalty: self.length_penalty,
             },
         }
+    }
+
+    /// What decides an answer, for a person.
+    fn said(&self) -> String {
+        if self.mode == Mode::Score {
+            return "given answers compared".to_owned();
+        }
+        let mut said = match self.how() {
+            How::Greedy => "the likeliest word each time (greedy)".to_owned(),
+            How::Sample {
+                temperature,
+                top_k,
+                top_p,
+                seed,
+            } => {
+                let among = match top_k {
+                    0 => String::new(),
+                    k => format!("top k {k}, "),
+                };
+                format!("by chance: temperature {temperature}, {among}top p {top_p}, seed {seed}")
+            }
+            How::Beams {
+                width,
+                length_penalty,
+            } => format!("{width} beams, length penalty {length_penalty}"),
+        };
+        if self.repetition_penalty != 1.0 {
+            said += &format!(", repetition penalty {}", self.repetition_penalty);
+        }
+        said
     }
 }
 
@@ -46,25 +79,15 @@ pub(super) fn send(store: Store) {
         ));
         return;
     }
-    let turn = Turn {
-        id: fresh(),
-        task,
-        parts,
-        answer: String::new(),
-        outcome: Outcome::Busy,
-        prompt: Vec::new(),
-    };
+    let turn = Turn::new(task, parts);
     let id = turn.id;
     chat.turns.update(|turns| turns.push(turn));
     chat.draft.set(Vec::new());
     answer(store, id, false);
-    spawn_local(async move {
-        leptos::task::tick().await;
-        super::turn::into_view(id);
-    });
 }
 
-/// Answers a turn, or goes on with the answer that is there.
+/// Answers a turn, or goes on with the answer that is there. What is there stays
+/// until there are words to take its place.
 pub(super) fn answer(store: Store, id: Id, go_on: bool) {
     let chat = store.chat;
     let turns = chat.turns.get_untracked();
@@ -72,18 +95,26 @@ pub(super) fn answer(store: Store, id: Id, go_on: bool) {
     let Some(turn) = turn.filter(|_| chat.idle()) else {
         return;
     };
-    let begun = if go_on { turn.answer } else { String::new() };
-    chat.change_turn(id, |turn| {
-        turn.outcome = Outcome::Busy;
-        turn.answer.clone_from(&begun);
-    });
-    chat.looks.update(|looks| {
-        looks.remove(&id);
-    });
+    let begun = if go_on {
+        turn.version.text.clone()
+    } else {
+        String::new()
+    };
+    let since = js_sys::Date::now();
+    chat.change_turn(id, |turn| turn.trouble = None);
     chat.writing.set(Some(Writing {
         turn: id,
-        text: begun.clone(),
+        version: Version {
+            text: begun.clone(),
+            ..Version::default()
+        },
+        anew: !go_on,
+        begun: begun.len(),
+        spoken: begun.len(),
+        since,
+        first: None,
     }));
+    keep_meanwhile(chat, since);
     let goal = Goal {
         id,
         task: turn.task,
@@ -91,43 +122,112 @@ pub(super) fn answer(store: Store, id: Id, go_on: bool) {
         begun,
     };
     spawn_local(async move {
-        let done = answered(store, &goal).await;
-        let so_far = chat.writing.get_untracked().map(|writing| writing.text);
-        chat.change_turn(id, |turn| match done {
-            Ok((text, outcome)) => {
-                turn.answer = text;
-                turn.outcome = outcome;
-            }
-            Err(message) => {
-                let message = match message.as_str() {
-                    "stopped" => "Stopped.".to_owned(),
-                    _ => message,
-                };
-                turn.answer = so_far.unwrap_or_default();
-                turn.outcome = Outcome::Failed(message);
-            }
-        });
-        announce(store, id);
+        let done = client::unless_stopped(answered(store, &goal)).await;
+        let Some(mut writing) = chat.writing.get_untracked() else {
+            return;
+        };
+        end(&mut writing, done);
+        announce(store, &writing);
+        let more = writing.more();
+        chat.change_turn(id, |turn| turn.take(writing.version, writing.anew, more));
+        chat.forget_looks(id);
         chat.writing.set(None);
         conversations::save(chat);
     });
 }
 
-/// The end of an answer, to those who do not see the page.
-fn announce(store: Store, id: Id) {
-    let turns = store.chat.turns.get_untracked();
-    if let Some(turn) = turns.into_iter().find(|turn| turn.id == id) {
-        store.announcement.set(match turn.outcome {
-            Outcome::Failed(message) => message,
-            _ => format!("Answer: {}", turn.answer.trim()),
-        });
+/// What became of an answer.
+fn end(writing: &mut Writing, done: Result<(String, Outcome), String>) {
+    match done {
+        Ok((text, outcome)) => (writing.version.text, writing.version.outcome) = (text, outcome),
+        Err(message) if message == STOPPED => {
+            let pace = Pace {
+                first: writing.first.unwrap_or_default(),
+                total: js_sys::Date::now() - writing.since,
+                ..Pace::default()
+            };
+            let ended = Ended::Stopped;
+            writing.version.outcome = Outcome::Written { ended, pace };
+        }
+        Err(message) => writing.version.outcome = Outcome::Failed(message),
     }
+    let stopped = matches!(
+        writing.version.outcome,
+        Outcome::Written {
+            ended: Ended::Stopped,
+            ..
+        }
+    );
+    if stopped && !writing.more() {
+        writing.version.outcome = Outcome::Failed("Stopped.".to_owned());
+    }
+}
+
+/// Keeps what is written so far about once a second.
+fn keep_meanwhile(chat: Chat, since: f64) {
+    spawn_local(async move {
+        loop {
+            gloo_timers::future::TimeoutFuture::new(1000).await;
+            let writing = chat.writing.get_untracked();
+            let Some(writing) = writing.filter(|writing| writing.since == since) else {
+                return;
+            };
+            if writing.more() {
+                conversations::save(chat);
+            }
+        }
+    });
+}
+
+/// The end of an answer, to those who do not see the page: what of it they have
+/// not heard yet.
+fn announce(store: Store, writing: &Writing) {
+    let rest = writing.version.text.get(writing.spoken..);
+    let rest = rest.unwrap_or_default().trim();
+    let said = match &writing.version.outcome {
+        Outcome::Failed(message) => message.clone(),
+        _ if writing.spoken > writing.begun && rest.is_empty() => return,
+        _ if writing.spoken > writing.begun => rest.to_owned(),
+        _ => format!("Answer: {rest}"),
+    };
+    store.announcement.set(said);
+}
+
+/// The CLIP that chooses among the examples, where one is loaded.
+pub(super) fn chooser(store: Store) -> Memo<Option<Loaded>> {
+    Memo::new(move |_| {
+        store.model.with(|model| match model {
+            Model::Ready(loaded) => Some(loaded.clone()),
+            _ => None,
+        })
+    })
+}
+
+/// The examples that were chosen and stand in the prompt, as they are now.
+fn similar(store: Store, plan: &Plan) -> Option<Similar> {
+    let chosen = plan.chosen.as_ref()?;
+    let by = store.model.with_untracked(|model| match model {
+        Model::Ready(loaded) => loaded.name.clone(),
+        _ => String::new(),
+    });
+    let shots = store.chat.shots.get_untracked();
+    let stands = chosen.iter().filter(|(id, _)| !plan.cut.contains(id));
+    let examples = stands.filter_map(|&(id, cosine)| {
+        let shot = shots.iter().find(|shot| shot.id == id)?;
+        Some(Example {
+            parts: shot.parts.clone(),
+            answer: shot.answer.clone(),
+            cosine,
+        })
+    });
+    let examples = examples.collect();
+    Some(Similar { by, examples })
 }
 
 async fn answered(store: Store, goal: &Goal) -> Result<(String, Outcome), String> {
     let chat = store.chat;
-    client::ready(chat).await?;
-    let settings = chat.settings.get_untracked();
+    let writer = client::ready(chat).await?;
+    let mut settings = chat.settings.get_untracked();
     let room = match settings.mode {
         Mode::Write => settings.most,
         // Answers to compare are short.
@@ -142,13 +242,40 @@ async fn answered(store: Store, goal: &Goal) -> Result<(String, Outcome), String
         ));
     }
     let pieces = prompt.pieces();
-    chat.change_turn(goal.id, |turn| {
-        turn.prompt.clone_from(&pieces);
-        // The beginning belongs to the answer.
-        if let Some(Piece::Text(text)) = turn.prompt.last_mut() {
-            text.truncate(text.len() - goal.begun.len());
+    // The beginning belongs to the answer.
+    let (mut asked, mut exact) = (pieces.clone(), plan.text.clone());
+    let without = |text: &mut String| {
+        if let Some(before) = text.strip_suffix(&goal.begun).map(str::len) {
+            text.truncate(before);
         }
+    };
+    if let Some(Piece::Text(text)) = asked.last_mut() {
+        without(text);
+    }
+    without(&mut exact);
+    let by = By {
+        model: writer.name,
+        device: writer.device,
+        settings: settings.said(),
+    };
+    let similar = similar(store, &plan);
+    let turns = chat.turns.get_untracked();
+    let before = turns.iter().find(|turn| turn.id == goal.id);
+    let before = before.and_then(|turn| turn.version.by.as_ref());
+    chat.writing.update(|writing| {
+        let Some(writing) = writing else { return };
+        // What another model goes on with is not its answer.
+        writing.anew |= before.is_none_or(|before| before.model != by.model);
+        writing.version.prompt = asked;
+        writing.version.exact = exact;
+        writing.version.by = Some(by);
+        writing.version.similar = similar;
     });
+    let end = chat.style().end_of_chunk;
+    if goal.task != Task::Free && !end.is_empty() && end.trim().is_empty() {
+        // Where no token ends what belongs to a picture, as in IDEFICS, a line does.
+        settings.stop.push(end);
+    }
     match settings.mode {
         Mode::Write => write(&settings, room.min(plan.context / 2), goal, pieces).await,
         Mode::Score => compare(chat, &settings, &prompt).await,
@@ -174,12 +301,7 @@ async fn write(
         News::Written {
             text, ended, pace, ..
         } => {
-            // What the page itself ended has its beginning already.
-            let text = if text.starts_with(&goal.begun) && pace.total == 0.0 {
-                text
-            } else {
-                format!("{}{text}", goal.begun)
-            };
+            let text = format!("{}{text}", goal.begun);
             Ok((text, Outcome::Written { ended, pace }))
         }
         _ => Err("the worker answered something else: reload the page".to_owned()),
@@ -219,20 +341,47 @@ async fn compare(
     let orders = settings.orders.clamp(1, 6);
     let prompts = prompt.in_orders(orders);
     let orders = prompts.len();
-    let likely = client::scored(prompts, answers.clone()).await?;
+    let (likely, milliseconds) = client::scored(prompts, answers.clone()).await?;
     let likely: Vec<_> = answers.into_iter().zip(likely).collect();
-    let best = likely.iter().max_by(|(_, a), (_, b)| {
-        if settings.by_mean {
-            a.mean.total_cmp(&b.mean)
-        } else {
-            a.sum.total_cmp(&b.sum)
-        }
-    });
-    let best = best.map(|(answer, _)| answer.clone()).unwrap_or_default();
-    Ok((best, Outcome::Scored { likely, orders }))
+    let best = likeliest(&likely, settings.by_mean).unwrap_or_default();
+    let best = best.to_owned();
+    let outcome = Outcome::Scored {
+        likely,
+        orders,
+        milliseconds,
+    };
+    Ok((best, outcome))
 }
 
-/// Answers once more. What came after is kept in a conversation of its own.
+/// Lets that answer of a comparison count which is the likeliest by the measure
+/// of now.
+pub(super) fn count_along(chat: Chat) {
+    let by_mean = Memo::new(move |_| chat.settings.with(|settings| settings.by_mean));
+    Effect::new(move |_| {
+        let by_mean = by_mean.get();
+        let mut turns = chat.turns.get();
+        let mut changed = Vec::new();
+        for turn in &mut turns {
+            let id = turn.id;
+            for version in turn.versions_mut() {
+                if let Outcome::Scored { likely, .. } = &version.outcome
+                    && let Some(best) = likeliest(likely, by_mean)
+                    && best != version.text
+                {
+                    version.text = best.to_owned();
+                    changed.push(id);
+                }
+            }
+        }
+        if !changed.is_empty() {
+            changed.into_iter().for_each(|id| chat.forget_looks(id));
+            chat.turns.set(turns);
+        }
+    });
+}
+
+/// Answers once more: the answer so far stays as another version. What came after
+/// is kept in a conversation of its own.
 pub(super) fn again(store: Store, id: Id) {
     let chat = store.chat;
     if !chat.idle() {
@@ -260,7 +409,9 @@ pub(super) fn draft_goal(chat: Chat) -> Goal {
 
 /// Says what the prompt becomes whenever something of it changes, a moment
 /// after the last letter.
-pub(super) fn plan_along(chat: Chat) {
+pub(super) fn plan_along(store: Store) {
+    let chat = store.chat;
+    let chooser = chooser(store);
     let round = StoredValue::new(0_u32);
     Effect::new(move |_| {
         chat.draft.track();
@@ -268,6 +419,9 @@ pub(super) fn plan_along(chat: Chat) {
         chat.turns.track();
         chat.task.track();
         let settings = chat.settings.get();
+        if settings.similar > 0 {
+            chooser.track();
+        }
         let ready = chat.writer().is_some();
         let now = round.get_value() + 1;
         round.set_value(now);
@@ -285,8 +439,12 @@ pub(super) fn plan_along(chat: Chat) {
                 media::look_ahead(id);
             }
             let plan = settle(chat, &goal, settings.most, &last).await;
-            if last() {
-                chat.plan.set(Some(plan.map(|(_, plan)| plan)));
+            // What was stopped is planned again when its turn has ended.
+            if last() && plan.as_ref().err().is_none_or(|why| why != STOPPED) {
+                let plan = plan.map(|(_, plan)| plan);
+                chat.chosen
+                    .set(plan.as_ref().ok().and_then(|plan| plan.chosen.clone()));
+                chat.plan.set(Some(plan));
             }
         });
     });

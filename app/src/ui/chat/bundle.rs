@@ -1,4 +1,5 @@
-//! Conversations and sets as one file, the pictures in it as data URLs.
+//! Conversations and sets as one file, the pictures in it as data URLs. Of a
+//! clip its frames go along, not the file that they were taken from.
 
 use std::collections::BTreeMap;
 
@@ -88,10 +89,14 @@ pub(super) async fn export(
     }
 }
 
-/// Whether files are of ours, by their names.
-pub(super) fn is_one(files: &[File]) -> bool {
-    let json = |file: &File| file.name().to_lowercase().ends_with(".json");
-    !files.is_empty() && files.iter().all(json)
+/// Whether a file was exported here, by its first bytes.
+pub(super) async fn is_one(file: &File) -> bool {
+    let Ok(head) = file.slice_with_f64_and_f64(0.0, 64.0) else {
+        return false;
+    };
+    let text = JsFuture::from(head.text()).await.ok();
+    let text = text.and_then(|text| text.as_string()).unwrap_or_default();
+    text.trim_start().starts_with("{\"plume\":")
 }
 
 /// Takes files in that were exported.
@@ -155,10 +160,9 @@ async fn add(store: Store, bundle: Bundle) {
         renumber(&mut conversation.draft, &ids);
         for turn in &mut conversation.turns {
             turn.id = fresh();
-            renumber(&mut turn.parts, &ids);
-            renumber(&mut turn.prompt, &ids);
+            turn.all_parts_mut().for_each(|parts| renumber(parts, &ids));
         }
-        keep::keep_conversation(&conversation);
+        keep::keep_conversation(chat, &conversation);
         chat.all.update(|all| all.insert(0, conversation.clone()));
         last = Some(conversation);
     }

@@ -35,10 +35,23 @@ pub(super) fn Choices() -> impl IntoView {
     }
 }
 
+/// The answer that counts as the turn's.
+pub(super) fn likeliest(likely: &[(String, Likely)], by_mean: bool) -> Option<&str> {
+    let value = |likely: &Likely| if by_mean { likely.mean } else { likely.sum };
+    let best = likely
+        .iter()
+        .max_by(|(_, a), (_, b)| value(a).total_cmp(&value(b)));
+    best.map(|(answer, _)| answer.as_str())
+}
+
 /// Bars of log-likelihoods, the likeliest first. A bar's length is the
 /// probability among these answers.
 #[component]
-pub(super) fn Likelihoods(likely: Vec<(String, Likely)>, orders: usize) -> impl IntoView {
+pub(super) fn Likelihoods(
+    likely: Vec<(String, Likely)>,
+    orders: usize,
+    milliseconds: f64,
+) -> impl IntoView {
     let chat = chat();
     let rows = move || {
         let by_mean = chat.settings.with(|s| s.by_mean);
@@ -66,6 +79,12 @@ pub(super) fn Likelihoods(likely: Vec<(String, Likely)>, orders: usize) -> impl 
         0 | 1 => String::new(),
         n => format!(", averaged over {n} orders of the examples"),
     };
+    // Not kept of what was compared before it was measured.
+    let took = if milliseconds > 0.0 {
+        format!(" Compared in {:.2} s.", milliseconds / 1000.0)
+    } else {
+        String::new()
+    };
     let measure = move || {
         if chat.settings.with(|s| s.by_mean) {
             "of a token, on average"
@@ -75,6 +94,25 @@ pub(super) fn Likelihoods(likely: Vec<(String, Likely)>, orders: usize) -> impl 
     };
     view! {
         <ol class="bars whole" aria-label="Answers, the likeliest first">{rows}</ol>
-        <p class="timings">"Log-likelihood " {measure} {averaged} "; bars show the share among these answers."</p>
+        <p class="timings">"Log-likelihood " {measure} {averaged} "; bars show the share among these answers." {took}</p>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test;
+
+    use super::{Likely, likeliest};
+
+    #[wasm_bindgen_test]
+    fn the_measure_decides_which_answer_counts() {
+        let likely = |sum, mean| Likely { sum, mean };
+        let answers = [
+            ("short".to_owned(), likely(-2.0, -2.0)),
+            ("a long one".to_owned(), likely(-3.0, -0.5)),
+        ];
+        assert_eq!(likeliest(&answers, true), Some("a long one"));
+        assert_eq!(likeliest(&answers, false), Some("short"));
+        assert_eq!(likeliest(&[], true), None);
     }
 }

@@ -2,10 +2,12 @@
 //! written, and what happens when a model or a device fails.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 
 use futures_channel::oneshot;
-use gloo_storage::{LocalStorage, Storage as _};
 use gloo_timers::future::TimeoutFuture;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
@@ -14,8 +16,8 @@ use web_sys::File;
 
 use super::media;
 use super::store::Chat;
-use crate::protocol::chat::{Gaze, Likely, News, Piece, Planned, Wish, Writer};
-use crate::protocol::{Command, Device, PictureId, RequestId, Which};
+use crate::protocol::chat::{Gaze, Likely, News, Piece, Planned, STOPPED, Wish, Writer};
+use crate::protocol::{Command, Device, PictureId, RequestId, Which, from_disk};
 use crate::ui::client as worker;
 use crate::ui::store::{Model, Store};
 
@@ -37,14 +39,17 @@ impl Chosen {
 struct Client {
     next: RequestId,
     waiting: HashMap<RequestId, oneshot::Sender<Result<News, String>>>,
-    /// The answer that is written, and how much of it has been read aloud.
-    writing: Option<(RequestId, usize)>,
+    /// The answer that is written.
+    writing: Option<RequestId>,
+    /// Ends what is done for an answer.
+    stop: Option<oneshot::Sender<()>>,
     /// The model that last worked, and the wish for the one to come.
     model: Option<Chosen>,
     loading: Option<(RequestId, Chosen)>,
     /// Devices lost since the person last chose.
     losses: u32,
-    /// The last choice by similarity: it is asked for whenever a letter changes.
+    /// The last choice by similarity, by the CLIP of now: it is asked for whenever
+    /// a letter changes.
     similar: Option<(Similar, Vec<(PictureId, f32)>)>,
 }
 
@@ -54,9 +59,6 @@ type Similar = (PictureId, Vec<PictureId>, usize);
 thread_local! {
     static CLIENT: RefCell<Client> = RefCell::default();
 }
-
-/// The model that is used, kept for the next visit.
-const REMEMBERED: &str = "plume-chat-model";
 
 pub(super) fn send(wish: &Wish, payload: &JsValue) {
     worker::send(&Command::Chat(wish.clone()), payload);
@@ -123,10 +125,11 @@ pub(super) async fn choose_similar(
     }
 }
 
+/// How likely answers are, and how many milliseconds it took.
 pub(super) async fn scored(
     prompts: Vec<Vec<Piece>>,
     answers: Vec<String>,
-) -> Result<Vec<Likely>, String> {
+) -> Result<(Vec<Likely>, f64), String> {
     let request = next();
     let wish = Wish::Score {
         request,
@@ -134,7 +137,11 @@ pub(super) async fn scored(
         answers,
     };
     match ask(request, wish).await? {
-        News::Scored { likely, .. } => Ok(likely),
+        News::Scored {
+            likely,
+            milliseconds,
+            ..
+        } => Ok((likely, milliseconds)),
         _ => Err(STRANGE.to_owned()),
     }
 }
@@ -160,30 +167,50 @@ pub(super) async fn looked(
 /// Has an answer written; it comes into `chat.writing` as it is.
 pub(super) async fn written(wish: impl FnOnce(RequestId) -> Wish) -> Result<News, String> {
     let request = next();
-    CLIENT.with_borrow_mut(|client| client.writing = Some((request, 0)));
-    let news = ask(request, wish(request)).await;
-    CLIENT.with_borrow_mut(|client| client.writing = None);
-    news
+    CLIENT.with_borrow_mut(|client| client.writing = Some(request));
+    ask(request, wish(request)).await
 }
 
-/// Ends what is being written; where the model is in the middle of something
-/// long, the page does not wait for it.
-pub(super) fn stop(chat: Chat) {
+/// What comes of an answer, unless the person says stop before: then it is left
+/// where it is, be it that a model is still being loaded.
+pub(super) async fn unless_stopped<T>(
+    job: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    let (sender, mut stop) = oneshot::channel();
+    CLIENT.with_borrow_mut(|client| client.stop = Some(sender));
+    let mut job = pin!(job);
+    let done = poll_fn(|context| match job.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(done),
+        Poll::Pending => Pin::new(&mut stop)
+            .poll(context)
+            .map(|_| Err(STOPPED.to_owned())),
+    })
+    .await;
+    // What still comes of it belongs to nothing.
+    CLIENT.with_borrow_mut(|client| client.writing = None);
+    done
+}
+
+/// Ends what is being answered. The worker soon tells how an answer went that was
+/// being written; where it is in the middle of something long, the page does not
+/// wait for it.
+pub(super) fn stop() {
     send(&Wish::Stop, &JsValue::NULL);
-    let Some((request, _)) = CLIENT.with_borrow(|client| client.writing) else {
-        return;
-    };
+    let (stop, writing) =
+        CLIENT.with_borrow_mut(|client| (client.stop.take(), client.writing.is_some()));
+    let Some(stop) = stop else { return };
     spawn_local(async move {
-        TimeoutFuture::new(300).await;
-        let text = chat.writing.get_untracked().map(|writing| writing.text);
-        let news = News::Written {
-            request,
-            text: text.unwrap_or_default(),
-            ended: crate::protocol::chat::Ended::Stopped,
-            pace: crate::protocol::chat::Pace::default(),
-        };
-        settle(request, Ok(news));
+        if writing {
+            TimeoutFuture::new(300).await;
+        }
+        // It may have ended by itself.
+        let _ = stop.send(());
     });
+}
+
+/// Another CLIP is there: it may choose otherwise.
+pub(in crate::ui) fn chooser_came() {
+    CLIENT.with_borrow_mut(|client| client.similar = None);
 }
 
 /// Waits for a model that can be used.
@@ -203,8 +230,7 @@ pub(super) fn begin(store: Store) {
         return;
     }
     store.chat.begun.set(true);
-    let which = LocalStorage::get(REMEMBERED).map_or(Which::Demo, Which::Kept);
-    load(store, Chosen::of(which));
+    load(store, Chosen::of(worker::WRITES.first(store)));
 }
 
 fn load(store: Store, chosen: Chosen) {
@@ -290,8 +316,10 @@ pub(in crate::ui) fn receive(store: Store, news: News) {
         }
         News::Loaded { request, writer } => {
             if let Some(chosen) = loaded(request) {
-                remember(&chosen.which);
+                worker::WRITES.note(&chosen.which, &writer.name);
                 CLIENT.with_borrow_mut(|client| client.model = Some(chosen));
+                // They are of the model before.
+                chat.looks.update(BTreeMap::clear);
                 let text = format!("{} is ready, on {}", writer.name, writer.device);
                 store.announcement.set(text);
                 chat.model.set(Model::Ready(*writer));
@@ -332,11 +360,28 @@ fn loaded(request: RequestId) -> Option<Chosen> {
     })
 }
 
-fn remember(which: &Which) {
-    if let Which::Kept(id) = which {
-        let _ = LocalStorage::set(REMEMBERED, id);
-    } else {
-        LocalStorage::delete(REMEMBERED);
+/// The model that works now is the person's own.
+pub(in crate::ui) fn is_own() -> bool {
+    own_files().is_object()
+}
+
+/// Its files; null where it is another one.
+pub(in crate::ui) fn own_files() -> JsValue {
+    let files = |client: &Client| client.model.as_ref().map(|model| model.files.clone());
+    CLIENT.with_borrow(files).unwrap_or(JsValue::NULL)
+}
+
+/// There is a copy now of the person's own model of this name: it is the one
+/// that the next visit begins with.
+pub(in crate::ui) fn own_is_kept(store: Store, id: &str) {
+    let Model::Ready(writer) = store.chat.model.get_untracked() else {
+        return;
+    };
+    if is_own() && from_disk(&writer.name) == id {
+        let which = Which::Kept(id.to_owned());
+        worker::WRITES.note(&which, &writer.name);
+        CLIENT.with_borrow_mut(|client| client.model = Some(Chosen::of(which)));
+        store.chat.model.notify();
     }
 }
 
@@ -356,27 +401,25 @@ fn not_loaded(store: Store, chosen: &Chosen, message: String) {
 
 /// More of an answer. It is read aloud by sentences, not by tokens.
 fn more(store: Store, request: RequestId, text: &str) {
-    let Some((last, spoken)) = CLIENT.with_borrow(|client| client.writing) else {
-        return;
-    };
-    if last != request {
+    if CLIENT.with_borrow(|client| client.writing) != Some(request) {
         return;
     }
-    let mut whole = String::new();
+    let mut said = None;
     store.chat.writing.update(|writing| {
-        if let Some(writing) = writing {
-            writing.text.push_str(text);
-            whole.clone_from(&writing.text);
+        let Some(writing) = writing else { return };
+        writing.version.text.push_str(text);
+        if writing.more() && writing.first.is_none() {
+            writing.first = Some(js_sys::Date::now() - writing.since);
+        }
+        let fresh = writing.version.text.get(writing.spoken..);
+        let fresh = fresh.unwrap_or_default();
+        if let Some(end) = fresh.rfind(['.', '!', '?', '\n']) {
+            said = Some(fresh[..=end].trim().to_owned());
+            writing.spoken += end + 1;
         }
     });
-    let fresh = whole.get(spoken..).unwrap_or_default();
-    if let Some(end) = fresh.rfind(['.', '!', '?', '\n']) {
-        let sentence = fresh[..=end].trim();
-        if !sentence.is_empty() {
-            store.announcement.set(sentence.to_owned());
-        }
-        let spoken = spoken + end + 1;
-        CLIENT.with_borrow_mut(|client| client.writing = Some((request, spoken)));
+    if let Some(sentence) = said.filter(|sentence| !sentence.is_empty()) {
+        store.announcement.set(sentence);
     }
 }
 

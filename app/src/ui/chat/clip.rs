@@ -1,15 +1,13 @@
 //! Frames of a clip, taken from a video element.
 
-use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
-    AddEventListenerOptions, Blob, CanvasRenderingContext2d, EventTarget, File, HtmlCanvasElement,
+    AddEventListenerOptions, Blob, CanvasRenderingContext2d, EventTarget, HtmlCanvasElement,
     HtmlVideoElement,
 };
 
-use super::store::Chat;
 use crate::ui::web::document;
 
 /// Longest side of a frame: models see 224 to 336 pixels.
@@ -45,17 +43,36 @@ fn moments(duration: f64, rate: f64, most: usize) -> Vec<f64> {
         .collect()
 }
 
-/// The frames of a clip, at the rate and number of the settings.
-pub(super) async fn frames(chat: Chat, file: &File) -> Result<Vec<Blob>, String> {
+/// How a clip is sampled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Sampling {
+    /// Frames in a second.
+    pub(super) rate: f64,
+    /// Most frames.
+    pub(super) most: usize,
+}
+
+impl Sampling {
+    /// Within what is sensible.
+    pub(super) fn of(rate: f64, most: usize) -> Self {
+        Self {
+            rate: rate.clamp(0.1, 30.0),
+            most: most.clamp(1, 32),
+        }
+    }
+}
+
+/// The frames of a clip.
+pub(super) async fn frames(file: &Blob, how: Sampling) -> Result<Vec<Blob>, String> {
     let video: HtmlVideoElement = told(document().create_element("video"))?.unchecked_into();
     let url = told(web_sys::Url::create_object_url_with_blob(file))?;
-    let found = sampled(chat, &video, &url).await;
+    let found = sampled(how, &video, &url).await;
     video.set_src("");
     let _ = web_sys::Url::revoke_object_url(&url);
     found
 }
 
-async fn sampled(chat: Chat, video: &HtmlVideoElement, url: &str) -> Result<Vec<Blob>, String> {
+async fn sampled(how: Sampling, video: &HtmlVideoElement, url: &str) -> Result<Vec<Blob>, String> {
     video.set_muted(true);
     video.set_preload("auto");
     video.set_src(url);
@@ -82,11 +99,8 @@ async fn sampled(chat: Chat, video: &HtmlVideoElement, url: &str) -> Result<Vec<
     let context = canvas.get_context("2d").ok().flatten();
     let context = context.and_then(|context| context.dyn_into::<CanvasRenderingContext2d>().ok());
     let context = context.ok_or(UNREADABLE)?;
-    let (rate, most) = chat
-        .settings
-        .with_untracked(|settings| (settings.rate, settings.frames));
     let mut frames = Vec::new();
-    for moment in moments(duration, rate, most.max(1)) {
+    for moment in moments(duration, how.rate, how.most) {
         video.set_current_time(moment);
         event(video, "seeked").await?;
         told(
@@ -108,4 +122,26 @@ pub(super) async fn picture(canvas: &HtmlCanvasElement) -> Result<Blob, String> 
     told(JsFuture::from(promise).await)?
         .dyn_into()
         .map_err(|_| UNREADABLE.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test;
+
+    use super::{Sampling, moments};
+
+    #[wasm_bindgen_test]
+    fn moments_lie_in_the_middle_of_their_stretches() {
+        assert_eq!(moments(2.0, 1.0, 8), [0.5, 1.5]);
+        assert_eq!(moments(10.0, 1.0, 2), [2.5, 7.5]);
+        assert_eq!(moments(0.1, 1.0, 8), [0.05]);
+        assert_eq!(Sampling::of(0.0, 0), Sampling { rate: 0.1, most: 1 });
+        assert_eq!(
+            Sampling::of(99.0, 99),
+            Sampling {
+                rate: 30.0,
+                most: 32
+            }
+        );
+    }
 }

@@ -1,20 +1,22 @@
 //! Where one writes, draws and puts pictures in, and what of it is sent.
 
-use leptos::html::Input;
+use std::time::Duration;
+
 use leptos::prelude::*;
 use leptos::task::spawn_local;
 
 use super::choices::Choices;
-use super::draw::Draw;
 use super::editor::Editor;
 use super::media;
+use super::put_in::PutIn;
 use super::store::{Mode, chat};
 use super::{answer, client};
 use crate::protocol::chat::Task;
-use crate::ui::camera::Camera;
 use crate::ui::pictures::{Gallery, fetch_sample};
 use crate::ui::store::store;
-use crate::ui::web::{files, icon};
+use crate::ui::web::icon;
+
+const STILL_WRITING: &str = "An answer is still being written: wait for its end, or press Stop.";
 
 /// Tasks, with a word for each and what it does.
 pub(super) const TASKS: [(Task, &str, &str); 4] = [
@@ -44,7 +46,15 @@ pub(super) fn Composer() -> impl IntoView {
         let said = TASKS.iter().find(|(other, ..)| *other == task);
         said.map_or("", |(.., hint)| hint).to_owned()
     });
-    let send = Callback::new(move |()| answer::send(store));
+    let waits = RwSignal::new(false);
+    let send = Callback::new(move |()| {
+        if untrack(|| chat.idle()) {
+            return answer::send(store);
+        }
+        waits.set(true);
+        store.announcement.set(STILL_WRITING.to_owned());
+        set_timeout(move || waits.set(false), Duration::from_secs(4));
+    });
     view! {
         <section class="panel composer" aria-label="What is asked now">
             <div class="composer-bar">
@@ -60,6 +70,7 @@ pub(super) fn Composer() -> impl IntoView {
                 id="composer"
                 enter=send
             />
+            <Show when=move || waits.get() && !chat.idle()><p class="hint" id="still-writing">{STILL_WRITING}</p></Show>
             <Choices/>
             <Tools/>
             <Cut/>
@@ -114,30 +125,7 @@ fn ModeSwitch() -> impl IntoView {
 #[component]
 fn Tools() -> impl IntoView {
     let (store, chat) = (store(), chat());
-    let chosen: NodeRef<Input> = NodeRef::new();
-    let (drawing, camera, samples) = (
-        RwSignal::new(false),
-        RwSignal::new(false),
-        RwSignal::new(false),
-    );
-    let taken = move |_| {
-        if let Some(input) = chosen.get_untracked() {
-            let files = files(input.files());
-            input.set_value("");
-            spawn_local(async move {
-                let taken = media::take(store, &files).await;
-                chat.composer.insert(chat, &taken);
-            });
-        }
-    };
-    // Made here, not where they are shown: a picture comes when its dialogue is
-    // gone.
-    let [drawn, snapped] = ["drawing.png", "camera.png"].map(|name| {
-        Callback::new(move |blob: web_sys::Blob| {
-            let id = media::add(chat, name, &[blob]);
-            chat.composer.insert(chat, &[id]);
-        })
-    });
+    let samples = RwSignal::new(false);
     let sample = Callback::new(move |name: String| {
         spawn_local(async move {
             if let Some(blob) = fetch_sample(&name).await {
@@ -146,20 +134,10 @@ fn Tools() -> impl IntoView {
             }
         });
     });
-    let stop = move |_| client::stop(chat);
+    let stop = move |_| client::stop();
     view! {
         <div class="composer-tools">
-            <label class="button quiet small" title="Pictures or clips from this machine">
-                {icon("M4 17l5-6 4 4 3-3 4 5M4 5h16v14H4zM15.5 9.5h.01")}
-                <span>"Picture"</span>
-                <input id="chat-file-input" class="unseen" type="file" multiple accept="image/*,video/*" node_ref=chosen aria-label="Choose pictures or clips" on:change=taken/>
-            </label>
-            <button type="button" class="quiet small" id="chat-draw" on:click=move |_| drawing.set(true)>
-                {icon("M4 20l4-1L19 8l-3-3L5 16z")} <span>"Draw"</span>
-            </button>
-            <button type="button" class="quiet small" id="chat-camera" on:click=move |_| camera.set(true)>
-                {icon("M4 8h3l2-3h6l2 3h3v11H4zM12 10a3.5 3.5 0 1 0 0 7 3.5 3.5 0 0 0 0-7z")} <span>"Camera"</span>
-            </button>
+            <PutIn hand=chat.composer id="chat"/>
             <button type="button" class="quiet small" id="chat-samples" aria-expanded=move || samples.get().to_string() on:click=move |_| samples.update(|s| *s = !*s)>
                 {icon("M4 4h7v7H4zM13 4h7v7h-7zM4 13h7v7H4zM13 13h7v7h-7z")} <span>"Samples"</span>
             </button>
@@ -176,12 +154,6 @@ fn Tools() -> impl IntoView {
         </div>
         <Show when=move || samples.get()>
             <div class="composer-samples"><Gallery act="Put in" take=sample/></div>
-        </Show>
-        <Show when=move || drawing.get()>
-            <Draw close=move || drawing.set(false) take=drawn/>
-        </Show>
-        <Show when=move || camera.get()>
-            <Camera close=move || camera.set(false) take=snapped/>
         </Show>
     }
 }

@@ -10,13 +10,19 @@ use web_sys::{
     ClipboardEvent, DragEvent, Element, HtmlElement, KeyboardEvent, MouseEvent, Node, Range,
 };
 
-use super::media::take;
+use super::intake::take_into;
+use super::media::clip;
 use super::parts::{joined, moved, place};
-use super::store::{Chat, chat};
+use super::sample::Sample;
+use super::store::{Chat, chat, media_of, text_of};
 use crate::protocol::PictureId;
 use crate::protocol::chat::Piece;
 use crate::ui::store::store;
-use crate::ui::web::{document, dropped, files, media, window};
+use crate::ui::web::{document, dropped_paths, files, media, window};
+
+/// What is copied from a field with pictures in it, for the fields of this page:
+/// by the pictures' numbers.
+const COPIED: &str = "application/x-plume-parts";
 
 /// Gives the caret a place beside a picture.
 const NO_WIDTH: char = '\u{200b}';
@@ -85,6 +91,43 @@ impl Hand {
         self.touched.update(|n| *n += 1);
     }
 
+    /// Puts words and pictures in where the caret is; pictures that are gone
+    /// are left out.
+    fn insert_parts(self, chat: Chat, parts: &[Piece]) {
+        self.remember();
+        for part in parts {
+            match part {
+                Piece::Media(id) => {
+                    if chat.media.with_untracked(|all| all.contains_key(id)) {
+                        self.insert(chat, &[*id]);
+                    }
+                }
+                Piece::Text(text) => {
+                    let Some(range) = self.place() else { return };
+                    let node = document().create_text_node(text);
+                    let _ = range.delete_contents();
+                    let _ = range.insert_node(&node);
+                    range.collapse();
+                    if let Ok(Some(selection)) = window().get_selection() {
+                        let _ = selection.remove_all_ranges();
+                        let _ = selection.add_range(&range);
+                    }
+                    self.caret.set_value(Some(range));
+                }
+            }
+        }
+        self.touched.update(|n| *n += 1);
+    }
+
+    /// What is selected in the field, and where.
+    fn selected(self) -> Option<(Range, Vec<Piece>)> {
+        self.remember();
+        let range = self.caret.get_value().filter(|range| !range.collapsed())?;
+        let copied = range.clone_contents().ok()?;
+        let parts = read(&copied);
+        Some((range, parts))
+    }
+
     /// Keeps where the caret is, so that a click elsewhere does not lose it.
     fn remember(self) {
         let Some(field) = self.field.get_untracked() else {
@@ -129,6 +172,14 @@ fn set_caret_behind(node: &HtmlElement) {
     }
 }
 
+/// Whether it is a clip, also where only one frame was taken of it.
+fn is_clip(chat: Chat, id: PictureId) -> bool {
+    let frames = chat
+        .media
+        .with_untracked(|all| all.get(&id).map_or(0, |media| media.urls.len()));
+    frames > 1 || clip(id).is_some()
+}
+
 /// What a person hears of a picture.
 pub(super) fn spoken(chat: Chat, id: PictureId) -> String {
     chat.media.with_untracked(|all| match all.get(&id) {
@@ -169,10 +220,19 @@ fn picture(chat: Chat, id: PictureId) -> Option<HtmlElement> {
         image.set_attribute("draggable", "false").ok()?;
         span.append_child(&image).ok()?;
     }
-    if urls.len() > 1 {
-        let count = make("span", "frame-count")?;
-        count.set_text_content(Some(&urls.len().to_string()));
+    if is_clip(chat, id) {
+        let count = make("button", "frame-count")?;
+        count.set_attribute("type", "button").ok()?;
+        count.set_attribute("tabindex", "-1").ok()?;
+        count.set_attribute("aria-hidden", "true").ok()?;
+        count.set_title("Take other frames of it");
+        count.set_text_content(Some(&format!("{} ▾", urls.len())));
         span.append_child(&count).ok()?;
+        span.set_title(
+            "Enter takes other frames; drag, or Alt with an arrow, moves it; Delete takes it out",
+        );
+        let keys = "Enter Alt+ArrowLeft Alt+ArrowRight Delete";
+        span.set_attribute("aria-keyshortcuts", keys).ok()?;
     }
     let remove = make("button", "media-out")?;
     remove.set_attribute("type", "button").ok()?;
@@ -184,7 +244,7 @@ fn picture(chat: Chat, id: PictureId) -> Option<HtmlElement> {
 }
 
 /// What stands in a field.
-fn read(field: &Element) -> Vec<Piece> {
+fn read(field: &Node) -> Vec<Piece> {
     fn walk(node: &Node, out: &mut Vec<Piece>) {
         let children = node.child_nodes();
         for child in (0..children.length()).filter_map(|i| children.get(i)) {
@@ -211,6 +271,16 @@ fn read(field: &Element) -> Vec<Piece> {
         parts.clear();
     }
     parts
+}
+
+/// The pictures that stand in any field of the page, those of a turn that is
+/// being changed included.
+pub(super) fn shown() -> Vec<PictureId> {
+    let Ok(all) = document().query_selector_all("[data-media]") else {
+        return Vec::new();
+    };
+    let all = (0..all.length()).filter_map(|i| all.get(i)?.dyn_into::<HtmlElement>().ok());
+    all.filter_map(|media| id_of(&media)).collect()
 }
 
 fn fill(chat: Chat, field: &Element, parts: &[Piece]) {
@@ -336,6 +406,26 @@ pub(super) fn Editor(
             .to_owned(),
         );
     };
+    // The clip that is being sampled anew.
+    let sampling = RwSignal::new(None::<PictureId>);
+    let sampled = Callback::new(move |now: Option<PictureId>| {
+        let before = sampling.get_untracked();
+        sampling.set(None);
+        hand.focus();
+        let (Some(before), Some(now), Some(field)) = (before, now, hand.field.get_untracked())
+        else {
+            return;
+        };
+        let mut parts = read(&field);
+        for part in &mut parts {
+            if *part == Piece::Media(before) {
+                *part = Piece::Media(now);
+            }
+        }
+        fill(chat, &field, &parts);
+        held.set_value(Some(parts.clone()));
+        change.run(parts);
+    });
     let take_out = move |media: &HtmlElement| {
         let name = media.get_attribute("aria-label").unwrap_or_default();
         set_caret_behind(media);
@@ -362,6 +452,14 @@ pub(super) fn Editor(
                     take_out(&media);
                 }
             }
+            ("Enter", _)
+                if media_at(event.target())
+                    .and_then(|m| id_of(&m))
+                    .is_some_and(|id| is_clip(chat, id)) =>
+            {
+                event.prevent_default();
+                sampling.set(media_at(event.target()).and_then(|media| id_of(&media)));
+            }
             ("Enter", _) if !event.shift_key() && !event.is_composing() => {
                 if let Some(enter) = enter {
                     event.prevent_default();
@@ -376,24 +474,57 @@ pub(super) fn Editor(
         let Some(media) = media_at(event.target()) else {
             return;
         };
-        let out = event.target().and_then(|t| t.dyn_into::<Element>().ok());
-        if out.is_some_and(|element| element.class_name() == "media-out") {
-            take_out(&media);
-        } else {
-            let _ = media.focus();
+        let on = event.target().and_then(|t| t.dyn_into::<Element>().ok());
+        match on.map(|element| element.class_name()).as_deref() {
+            Some("media-out") => take_out(&media),
+            Some("frame-count") => sampling.set(id_of(&media)),
+            _ => {
+                let _ = media.focus();
+            }
+        }
+    };
+    // Words alone are left to the browser.
+    let copy = move |event: &ClipboardEvent, cut: bool| {
+        let (media, selected) = (media_at(event.target()), hand.selected());
+        let parts = match (&media, &selected) {
+            (Some(media), _) => id_of(media).map(Piece::Media).into_iter().collect(),
+            (None, Some((_, parts))) => parts.clone(),
+            (None, None) => return,
+        };
+        let (Some(data), Ok(json)) = (event.clipboard_data(), serde_json::to_string(&parts)) else {
+            return;
+        };
+        if media_of(&parts).is_empty() {
+            return;
+        }
+        event.prevent_default();
+        let _ = data.set_data("text/plain", &text_of(&parts));
+        let _ = data.set_data(COPIED, &json);
+        match (cut, media, selected) {
+            (false, ..) => {}
+            (true, Some(media), _) => take_out(&media),
+            (true, None, Some((range, _))) => {
+                let _ = range.delete_contents();
+                follow();
+            }
+            (true, None, None) => {}
         }
     };
     let paste = move |event: ClipboardEvent| {
         let Some(data) = event.clipboard_data() else {
             return;
         };
+        let copied = data.get_data(COPIED).unwrap_or_default();
+        if let Ok(parts) = serde_json::from_str::<Vec<Piece>>(&copied) {
+            event.prevent_default();
+            hand.insert_parts(chat, &parts);
+            return;
+        }
         let pasted = files(data.files());
         if !pasted.is_empty() {
             event.prevent_default();
-            spawn_local(async move {
-                let taken = take(store, &pasted).await;
-                hand.insert(chat, &taken);
-            });
+            let pasted = pasted.into_iter().map(|file| (file.name(), file));
+            spawn_local(take_into(store, hand, pasted.collect()));
         }
     };
     let drag = move |event: DragEvent| {
@@ -435,11 +566,8 @@ pub(super) fn Editor(
         }
         if let Some(data) = event.data_transfer() {
             spawn_local(async move {
-                let files = dropped(&data).await;
-                if !super::intake::elsewhere(store, &files) {
-                    let taken = take(store, &files).await;
-                    hand.insert(chat, &taken);
-                }
+                let files = dropped_paths(&data).await;
+                take_into(store, hand, files).await;
             });
         }
     };
@@ -463,12 +591,15 @@ pub(super) fn Editor(
             on:mouseup=move |_| hand.remember()
             on:blur=move |_| hand.remember()
             on:click=click
+            on:copy=move |event| copy(&event, false)
+            on:cut=move |event| copy(&event, true)
             on:paste=paste
             on:dragstart=drag
             on:dragend=move |_| { DRAGGED.take(); }
             on:dragover=over
             on:drop=drop
         ></div>
+        {move || sampling.get().map(|id| view! { <Sample id done=sampled/> })}
     }
 }
 

@@ -1,60 +1,21 @@
-//! Examples from elsewhere: ready-made, from a folder, from a table.
+//! Examples from files: pictures, a folder, a table.
 
-use gloo_net::http::Request;
 use leptos::prelude::*;
-use leptos::task::spawn_local;
-use serde::Deserialize;
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{Blob, File};
+use web_sys::File;
 
-use super::media;
-use super::store::{Shot, fresh};
-use crate::protocol::chat::{Piece, Task};
-use crate::ui::store::{Store, store};
-
-/// A set that is served with the page.
-#[derive(Clone, Deserialize)]
-struct Made {
-    name: String,
-    task: Task,
-    shots: Vec<MadeShot>,
-    /// A picture to try it on, and a question.
-    #[serde(rename = "try")]
-    ask: Option<MadeShot>,
-}
-
-#[derive(Clone, Deserialize)]
-struct MadeShot {
-    /// Its address, from the page's demo folder.
-    picture: String,
-    #[serde(default)]
-    question: String,
-    #[serde(default)]
-    answer: String,
-}
-
-async fn fetched(address: &str) -> Option<Vec<u8>> {
-    let response = Request::get(&format!("./demo/{address}"))
-        .send()
-        .await
-        .ok()?;
-    response.ok().then_some(())?;
-    response.binary().await.ok()
-}
+use super::intake::{Named, Sorted, sorted};
+use super::media::{self, Left};
+use super::store::Shot;
+use crate::protocol::chat::Piece;
+use crate::ui::store::Store;
 
 fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-async fn parts(store: Store, made: &MadeShot) -> Option<Vec<Piece>> {
-    let bytes = fetched(&made.picture).await?;
-    let bits = js_sys::Array::of1(&js_sys::Uint8Array::from(bytes.as_slice()));
-    let blob = Blob::new_with_u8_array_sequence(&bits).ok()?;
-    let id = media::add(store.chat, file_name(&made.picture), &[blob]);
-    Some(with_question(id, &made.question))
-}
-
-fn with_question(id: u32, question: &str) -> Vec<Piece> {
+/// A picture and what is asked about it.
+pub(super) fn with_question(id: u32, question: &str) -> Vec<Piece> {
     let mut parts = vec![Piece::Media(id)];
     if !question.trim().is_empty() {
         parts.push(Piece::Text(question.trim().to_owned()));
@@ -62,70 +23,29 @@ fn with_question(id: u32, question: &str) -> Vec<Piece> {
     parts
 }
 
-/// Puts examples on the page in the place of those that are there.
-pub(super) fn put_set(store: Store, task: Task, shots: Vec<Shot>) {
-    let fresh_ones = shots.into_iter().map(|shot| Shot {
-        id: fresh(),
-        ..shot
-    });
-    let count = fresh_ones.len();
-    store.chat.task.set(task);
-    store.chat.shots.set(fresh_ones.collect());
-    store
-        .announcement
-        .set(format!("{count} examples are loaded"));
+/// Adds an example for each picture; what is to be answered is left to write.
+pub(super) async fn from_pictures(store: Store, files: Vec<File>) {
+    let taken = media::take(store, &files).await;
+    let shots: Vec<_> = taken
+        .into_iter()
+        .map(|id| Shot::new(vec![Piece::Media(id)], ""))
+        .collect();
+    added(store, shots);
 }
 
-async fn load(store: Store, made: Made) {
-    let mut shots = Vec::new();
-    for shot in &made.shots {
-        match parts(store, shot).await {
-            Some(parts) => shots.push(Shot::new(parts, &shot.answer)),
-            None => {
-                let name = &shot.picture;
-                store.error.set(Some(format!(
-                    "{name} cannot be fetched: is the network there?"
-                )));
-                return;
-            }
-        }
-    }
-    put_set(store, made.task, shots);
-    let empty = store.chat.draft.with_untracked(Vec::is_empty);
-    if let Some(ask) = made.ask.filter(|_| empty)
-        && let Some(parts) = parts(store, &ask).await
-    {
-        store.chat.draft.set(parts);
-    }
-}
-
-/// Buttons that load what is served with the page.
-#[component]
-pub(super) fn ReadyMade() -> impl IntoView {
-    let store = store();
-    let sets = RwSignal::new(Vec::<Made>::new());
-    spawn_local(async move {
-        if let Some(json) = fetched("shots/index.json").await
-            && let Ok(found) = serde_json::from_slice(&json)
-        {
-            sets.set(found);
-        }
-    });
-    view! {
-        <For each=move || sets.get() key=|made| made.name.clone() let(made)>
-            <button type="button" class="quiet small" data-set=made.name.clone() on:click={
-                let made = made.clone();
-                move |_| {
-                    let made = made.clone();
-                    spawn_local(load(store, made));
-                }
-            }>{made.name.clone()}</button>
-        </For>
-    }
+/// Puts examples behind those that are there.
+fn added(store: Store, shots: Vec<Shot>) {
+    let said = match shots.len() {
+        0 => return,
+        1 => "1 example added".to_owned(),
+        n => format!("{n} examples added"),
+    };
+    store.chat.shots.update(|all| all.extend(shots));
+    store.announcement.set(said);
 }
 
 /// A file with its path, where it came with its folder.
-pub(super) fn with_path(file: File) -> (String, File) {
+pub(super) fn with_path(file: File) -> Named {
     let path = js_sys::Reflect::get(&file, &"webkitRelativePath".into());
     let path = path.ok().and_then(|path| path.as_string());
     let path = path.filter(|path| !path.is_empty());
@@ -219,49 +139,54 @@ fn row(record: &csv::StringRecord, columns: [Option<usize>; 3]) -> Row {
 
 /// Adds an example for each picture; a table among the files says what is
 /// asked and answered.
-pub(super) async fn from_files(store: Store, files: Vec<(String, File)>) {
-    let table = |name: &str| {
-        let name = name.to_lowercase();
-        name.ends_with(".csv") || name.ends_with(".tsv")
-    };
-    let (tables, mut pictures): (Vec<_>, Vec<_>) =
-        files.into_iter().partition(|(path, _)| table(path));
-    let found = match tables.first() {
-        Some((_, file)) => {
-            let text = JsFuture::from(file.text()).await.ok();
-            let text = text.and_then(|text| text.as_string()).unwrap_or_default();
-            from_table(store, &text, &pictures).await
-        }
-        None => {
-            pictures.retain(|(path, _)| !file_name(path).starts_with('.'));
-            pictures.sort_by(|a, b| a.0.cmp(&b.0));
-            let paths: Vec<_> = pictures.iter().map(|(path, _)| path.clone()).collect();
-            let mut shots = Vec::new();
-            for ((_, file), answer) in pictures.iter().zip(answers(&paths)) {
-                if let Some(id) = media::take_one(store, file).await {
-                    shots.push(Shot::new(vec![Piece::Media(id)], &answer));
-                }
-            }
-            shots
-        }
-    };
-    let count = found.len();
-    store.chat.shots.update(|shots| shots.extend(found));
-    store.announcement.set(format!("{count} examples added"));
+pub(super) async fn from_files(store: Store, files: Vec<Named>) {
+    let sorted = sorted(store, files).await;
+    from_sorted(store, sorted).await;
 }
 
-async fn from_table(store: Store, text: &str, pictures: &[(String, File)]) -> Vec<Shot> {
-    let rows = match rows(text) {
-        Ok(rows) => rows,
-        Err(error) => {
-            store
-                .error
-                .set(Some(format!("The table cannot be read: {error}")));
-            return Vec::new();
+/// The same for files of which models and the like are gone.
+pub(super) async fn from_sorted(store: Store, sorted: Sorted) {
+    let Sorted {
+        tables,
+        mut pictures,
+        mut left,
+    } = sorted;
+    let mut told = None;
+    let mut shots = Vec::new();
+    if let Some((_, file)) = tables.first() {
+        let text = JsFuture::from(file.text()).await.ok();
+        let text = text.and_then(|text| text.as_string()).unwrap_or_default();
+        match from_table(store, &text, &pictures, &mut left).await {
+            Ok((found, missing)) => (shots, told) = (found, missing),
+            Err(error) => told = Some(format!("The table cannot be read: {error}")),
         }
-    };
+    } else {
+        pictures.sort_by(|a, b| a.0.cmp(&b.0));
+        let paths: Vec<_> = pictures.iter().map(|(path, _)| path.clone()).collect();
+        for ((_, file), answer) in pictures.iter().zip(answers(&paths)) {
+            match media::take_one(store, file).await {
+                Ok(id) => shots.push(Shot::new(vec![Piece::Media(id)], &answer)),
+                Err(one) => left.push(one),
+            }
+        }
+    }
+    let told = [told, media::left_out(shots.len(), &left)];
+    let told: Vec<_> = told.into_iter().flatten().collect();
+    if !told.is_empty() {
+        store.error.set(Some(told.join(" ")));
+    }
+    added(store, shots);
+}
+
+/// The examples of a table, and which of its pictures are missing, in words.
+async fn from_table(
+    store: Store,
+    text: &str,
+    pictures: &[Named],
+    left: &mut Vec<Left>,
+) -> Result<(Vec<Shot>, Option<String>), csv::Error> {
     let (mut shots, mut missing) = (Vec::new(), Vec::new());
-    for (picture, question, answer) in rows {
+    for (picture, question, answer) in rows(text)? {
         let file = pictures
             .iter()
             .find(|(path, file)| file.name() == file_name(&picture) || path.ends_with(&picture));
@@ -269,18 +194,19 @@ async fn from_table(store: Store, text: &str, pictures: &[(String, File)]) -> Ve
             missing.push(picture);
             continue;
         };
-        if let Some(id) = media::take_one(store, file).await {
-            shots.push(Shot::new(with_question(id, &question), &answer));
+        match media::take_one(store, file).await {
+            Ok(id) => shots.push(Shot::new(with_question(id, &question), &answer)),
+            Err(one) => left.push(one),
         }
     }
-    if !missing.is_empty() {
-        store.error.set(Some(format!(
-            "These pictures of the table are not among the files: {}. Choose the table and its \
-             pictures together.",
+    let missing = (!missing.is_empty()).then(|| {
+        format!(
+            "These pictures of the table are not among the files: {}. Choose or drop the table and \
+             its pictures together.",
             missing.join(", ")
-        )));
-    }
-    shots
+        )
+    });
+    Ok((shots, missing))
 }
 
 #[cfg(test)]

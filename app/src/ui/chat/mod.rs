@@ -12,17 +12,25 @@ mod conversations;
 mod draw;
 mod editor;
 mod fill;
+mod follow;
 mod inside;
 pub(super) mod intake;
 mod keep;
+mod looks;
+mod made;
 mod media;
 mod parts;
 mod prompt;
+mod put_in;
+mod sample;
+mod sets;
 mod settings;
 mod shot;
 mod shots;
 mod store;
 mod turn;
+mod undo;
+mod version;
 mod welcome;
 
 pub(super) use store::Chat;
@@ -36,6 +44,7 @@ use conversations::Conversations;
 use settings::SettingsPanel;
 use shots::Shots;
 use turn::Turns;
+use undo::UndoNotice;
 
 /// The page. It is made when it is first asked for and stays.
 #[component]
@@ -46,10 +55,13 @@ pub(super) fn ChatPage() -> impl IntoView {
         keep::read(store).await;
         client::begin(store);
     });
-    answer::plan_along(chat);
+    answer::plan_along(store);
+    answer::count_along(chat);
+    follow::follow(chat);
     conversations::keep_along(chat);
     view! {
         <main class="chat" hidden=move || store.job.get() != Job::Chat>
+            <UndoNotice/>
             <div class="work">
                 <Shots/>
                 <Turns/>

@@ -70,10 +70,15 @@ impl Prompt {
         };
         let turns = chat.turns.get_untracked();
         let turns = turns.iter().take_while(|turn| turn.id != goal.id);
-        let said = turns.filter(|turn| !turn.answer.trim().is_empty());
+        let said = turns.filter(|turn| turn.version.says_something());
         let said = said.map(|turn| Span {
             owner: turn.id,
-            pieces: pieces(&style, turn.task, &turn.parts, Said::All(&turn.answer)),
+            pieces: pieces(
+                &style,
+                turn.task,
+                &turn.parts,
+                Said::All(&turn.version.text),
+            ),
         });
         let begun = match goal.begun.as_str() {
             "" => Said::Nothing,
@@ -122,15 +127,14 @@ impl Prompt {
 }
 
 /// The shots that stand in the prompt: those that are on, or the most similar
-/// of them, the most similar last.
-async fn shots(chat: Chat, goal: &Goal) -> Result<Vec<Shot>, String> {
+/// of them, the most similar last, and the cosines of these.
+async fn shots(chat: Chat, goal: &Goal) -> Result<(Vec<Shot>, Option<Vec<(Id, f32)>>), String> {
     let on = chat.shots.get_untracked();
     let on: Vec<Shot> = on.into_iter().filter(|shot| shot.on).collect();
     let count = chat.settings.with_untracked(|settings| settings.similar);
     let query = media_of(&goal.parts).last().copied();
     let (Some(query), true) = (query, count > 0) else {
-        chat.chosen.set(None);
-        return Ok(on);
+        return Ok((on, None));
     };
     // A shot stands for the last of its pictures.
     let of = |shot: &Shot| media_of(&shot.parts).last().copied();
@@ -146,8 +150,8 @@ async fn shots(chat: Chat, goal: &Goal) -> Result<Vec<Shot>, String> {
     let spare = found.len().saturating_sub(count);
     let found = found.split_off(spare);
     let ids = found.iter().map(|(shot, cosine)| (shot.id, *cosine));
-    chat.chosen.set(Some(ids.collect()));
-    Ok(found.into_iter().map(|(shot, _)| shot).collect())
+    let chosen = Some(ids.collect());
+    Ok((found.into_iter().map(|(shot, _)| shot).collect(), chosen))
 }
 
 /// The prompt for what is to be answered, as much of it as fits with `most`
@@ -167,7 +171,7 @@ pub(super) async fn settle(
         }
         client::planned(prompt.pieces()).await
     };
-    let shots = shots(chat, goal).await?;
+    let (shots, chosen) = shots(chat, goal).await?;
     let mut prompt = Prompt::new(chat, &shots, goal);
     let mut planned = plan(&prompt).await?;
     let mut tokens = planned.tokens.iter().copied();
@@ -204,6 +208,7 @@ pub(super) async fn settle(
         context: planned.context,
         cost: costs.into_iter().collect(),
         cut,
+        chosen,
     };
     Ok((prompt, plan))
 }

@@ -83,7 +83,7 @@ pub(super) fn SettingsPanel() -> impl IntoView {
                     <Stops/>
                 </Show>
                 <h3>"Clips"</h3>
-                <Number label="Frames in a second" id="frame-rate" low=0.1 high=30.0 step=0.1 hint="Of the clips that are put in from now on" get=|s| s.rate set=|s, v| s.rate = v/>
+                <Number label="Frames in a second" id="frame-rate" low=0.1 high=30.0 step=0.1 hint="Of the clips that are put in from now on; the number on a clip changes its own" get=|s| s.rate set=|s, v| s.rate = v/>
                 <Number label="Most frames" id="frame-count" low=1.0 high=32.0 step=1.0 get=|s| s.frames as f64 set=|s, v| s.frames = v as usize/>
                 <FrameNote/>
                 <button type="button" class="quiet small" on:click=move |_| chat.settings.update(|s| *s = Settings { mode: s.mode, answers: std::mem::take(&mut s.answers), ..Settings::default() })>"As they were"</button>
@@ -145,7 +145,7 @@ fn Stops() -> impl IntoView {
 
 /// What the model makes of clips.
 #[component]
-fn FrameNote() -> impl IntoView {
+pub(super) fn FrameNote() -> impl IntoView {
     let chat = chat();
     let said = move || {
         chat.writer().map(|writer| match writer.frames {

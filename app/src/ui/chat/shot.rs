@@ -6,10 +6,10 @@ use leptos::html::Li;
 use leptos::prelude::*;
 use web_sys::{DragEvent, KeyboardEvent};
 
-use super::draw::Draw;
 use super::editor::{Editor, Hand};
-use super::media;
+use super::put_in::PutIn;
 use super::store::{Chat, Id, Shot, chat, fresh};
+use super::undo;
 use crate::protocol::chat::Task;
 use crate::ui::offer::megabytes;
 use crate::ui::store::store;
@@ -169,16 +169,7 @@ pub(super) fn ShotCard(id: Id) -> impl IntoView {
             }
         });
     };
-    let drawing = RwSignal::new(false);
-    let drawn = Callback::new(move |blob: web_sys::Blob| {
-        let picture = media::add(chat, "drawing.png", &[blob]);
-        hand.insert(chat, &[picture]);
-    });
-    let remove = move |_| {
-        chat.shots
-            .update(|shots| shots.retain(|shot| shot.id != id));
-        store.announcement.set("Example removed".to_owned());
-    };
+    let whose = Signal::derive(move || format!("for example {}", place.get()));
     view! {
         <li class="shot" node_ref=card class:off=move || !on() || out() data-shot=id.to_string() on:dragover=over on:drop=drop>
             <div class="shot-head">
@@ -194,11 +185,11 @@ pub(super) fn ShotCard(id: Id) -> impl IntoView {
                         on:change=move |event| chat.change_shot(id, |shot| shot.on = event_target_checked(&event))/>
                 </label>
                 <span class="push"></span>
-                <button type="button" class="remove" data-act="draw" title="Draw its picture" aria-label=move || format!("Draw a picture for example {}", place.get()) on:click=move |_| drawing.set(true)>{icon("M4 20l4-1L19 8l-3-3L5 16z")}</button>
                 <button type="button" class="remove" title="Duplicate" aria-label=move || format!("Duplicate example {}", place.get()) on:click=double>{icon("M8 8h11v11H8zM16 8V5H5v11h3")}</button>
-                <button type="button" class="remove" title="Remove" aria-label=move || format!("Remove example {}", place.get()) on:click=remove>{cross()}</button>
+                <button type="button" class="remove" title="Remove" aria-label=move || format!("Remove example {}", place.get()) on:click=move |_| undo::take_shot(store, id)>{cross()}</button>
             </div>
             <Editor hand parts change=Callback::new(move |parts| chat.change_shot(id, |shot| shot.parts = parts)) label="Example: picture and question" hint/>
+            <div class="shot-put"><PutIn hand whose small=true/></div>
             <input
                 type="text" class="shot-answer" autocomplete="off" placeholder="Answer"
                 aria-label=move || format!("Answer of example {}", place.get())
@@ -209,9 +200,6 @@ pub(super) fn ShotCard(id: Id) -> impl IntoView {
                 {move || cost(chat, id)}
                 {move || similarity(chat, id).map(|(said, chosen)| view! { <span class="similarity" class:chosen=chosen>{said}</span> })}
             </p>
-            <Show when=move || drawing.get()>
-                <Draw close=move || drawing.set(false) take=drawn/>
-            </Show>
         </li>
     }
 }

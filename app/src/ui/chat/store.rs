@@ -7,7 +7,10 @@ use leptos::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::editor::Hand;
-use crate::protocol::chat::{Ended, Gaze, Likely, Pace, Piece, PromptStyle, Task, Writer};
+use super::looks::Looks;
+use super::undo::Undo;
+use super::version::{Turn, Version};
+use crate::protocol::chat::{Piece, PromptStyle, Task, Writer};
 use crate::protocol::{Device, PictureId};
 use crate::ui::store::{Model, store};
 
@@ -38,37 +41,6 @@ impl Shot {
             answer: answer.to_owned(),
         }
     }
-}
-
-/// How a turn came to its answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) enum Outcome {
-    /// It waits, or is being answered.
-    Busy,
-    /// It was written.
-    Written { ended: Ended, pace: Pace },
-    /// Given answers were compared.
-    Scored {
-        likely: Vec<(String, Likely)>,
-        orders: usize,
-    },
-    /// The person wrote the answer.
-    Edited,
-    /// Why it ended, and what to do; what was written before stays.
-    Failed(String),
-}
-
-/// What the person gave, and the model's answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Turn {
-    pub(super) id: Id,
-    pub(super) task: Task,
-    pub(super) parts: Vec<Piece>,
-    /// As it was written, with its blanks.
-    pub(super) answer: String,
-    pub(super) outcome: Outcome,
-    /// The prompt that was answered.
-    pub(super) prompt: Vec<Piece>,
 }
 
 /// One conversation, as it is kept.
@@ -190,13 +162,33 @@ pub(super) struct Plan {
     pub(super) cut: Vec<Id>,
     /// Without them it is still too long.
     pub(super) too_long: bool,
+    /// The shots chosen by similarity, the most similar last, with cosines.
+    pub(super) chosen: Option<Vec<(Id, f32)>>,
 }
 
-/// What is being written.
+/// What is being written. Its turn is as it was until it is done.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Writing {
     pub(super) turn: Id,
-    pub(super) text: String,
+    /// As far as it has come.
+    pub(super) version: Version,
+    /// It is a version of its own, not more of the one that is shown.
+    pub(super) anew: bool,
+    /// Bytes of its text that were there before it began.
+    pub(super) begun: usize,
+    /// Bytes of its text that have been read aloud.
+    pub(super) spoken: usize,
+    /// When it began, in milliseconds since 1970.
+    pub(super) since: f64,
+    /// Milliseconds until its first word, once that is there.
+    pub(super) first: Option<f64>,
+}
+
+impl Writing {
+    /// Something was written that was not there before.
+    pub(super) fn more(&self) -> bool {
+        self.version.text.len() > self.begun && self.version.says_something()
+    }
 }
 
 /// The chat.
@@ -226,11 +218,13 @@ pub(in crate::ui) struct Chat {
     idle: Memo<bool>,
     /// Or why it is not known.
     pub(super) plan: RwSignal<Option<Result<Plan, String>>>,
-    /// The shots chosen by similarity, the most similar last, with cosines.
+    /// [`Plan::chosen`] of what is in the composer.
     pub(super) chosen: RwSignal<Option<Vec<(Id, f32)>>>,
-    /// Where the words of a turn's answer looked.
-    pub(super) looks: RwSignal<BTreeMap<Id, Vec<Gaze>>>,
+    /// Where the words of a turn looked.
+    pub(super) looks: RwSignal<BTreeMap<Id, Looks>>,
     pub(super) composer: Hand,
+    /// What can be brought back.
+    pub(super) undo: Undo,
 }
 
 impl Chat {
@@ -257,6 +251,7 @@ impl Chat {
             chosen: RwSignal::new(None),
             looks: RwSignal::default(),
             composer: Hand::new(),
+            undo: Undo::new(),
         }
     }
 
@@ -303,6 +298,13 @@ impl Chat {
             if let Some(shot) = shots.iter_mut().find(|shot| shot.id == id) {
                 change(shot);
             }
+        });
+    }
+
+    /// What was seen of a turn's answer is of another one now.
+    pub(super) fn forget_looks(self, id: Id) {
+        self.looks.update(|looks| {
+            looks.remove(&id);
         });
     }
 

@@ -2,19 +2,20 @@
 
 use leptos::html::Textarea;
 use leptos::prelude::*;
-use web_sys::{ScrollIntoViewOptions, ScrollLogicalPosition};
 
-use super::choices::Likelihoods;
 use super::composer::TASKS;
 use super::editor::{Editor, Hand, spoken};
 use super::inside::Inside;
-use super::store::{Chat, Id, Outcome, Shot, Turn, chat};
+use super::made::{Made, Versions};
+use super::put_in::PutIn;
+use super::store::{Id, Shot, chat};
+use super::version::{Outcome, Turn, Version};
 use super::welcome::Welcome;
-use super::{answer, conversations};
+use super::{answer, conversations, undo};
 use crate::protocol::PictureId;
-use crate::protocol::chat::{Ended, Pace, Piece};
-use crate::ui::store::store;
-use crate::ui::web::{copy, document, icon};
+use crate::protocol::chat::{Ended, Piece};
+use crate::ui::store::{Store, store};
+use crate::ui::web::{copy, icon};
 
 #[component]
 pub(super) fn Turns() -> impl IntoView {
@@ -62,43 +63,6 @@ fn shown(parts: Vec<Piece>) -> impl IntoView {
         .collect_view()
 }
 
-/// Tokens of an answer that say something of its speed.
-const FEW: usize = 5;
-
-/// Figures of an answer.
-fn figures(ended: Ended, pace: Pace) -> String {
-    let why = match ended {
-        Ended::Itself => "",
-        Ended::Length => " · as long as allowed",
-        Ended::Stopped => " · stopped",
-    };
-    if pace.total <= 0.0 {
-        return why.trim_start_matches(" · ").to_owned();
-    }
-    let rate = match (pace.written, pace.total - pace.first) {
-        (n, spent) if n >= FEW && spent > 0.0 => {
-            format!(" · {:.1} tokens/s", (n - 1) as f64 / spent * 1000.0)
-        }
-        _ => String::new(),
-    };
-    format!(
-        "{} tokens read · first word after {:.2} s · {} written{rate}{why}",
-        pace.prompt,
-        pace.first / 1000.0,
-        pace.written
-    )
-}
-
-/// Scrolls to a turn.
-pub(super) fn into_view(id: Id) {
-    let turn = document().query_selector(&format!("[data-turn=\"{id}\"]"));
-    if let Ok(Some(turn)) = turn {
-        let how = ScrollIntoViewOptions::new();
-        how.set_block(ScrollLogicalPosition::Nearest);
-        turn.scroll_into_view_with_scroll_into_view_options(&how);
-    }
-}
-
 #[component]
 fn TurnView(id: Id) -> impl IntoView {
     let chat = chat();
@@ -117,17 +81,27 @@ fn TurnView(id: Id) -> impl IntoView {
         chat.writing
             .with(|w| w.as_ref().is_some_and(|w| w.turn == id))
     });
-    // Letters that come change the text alone.
+    // Letters that come change the text alone; the answer before stays until
+    // the first of them.
+    let begun = Memo::new(move |_| {
+        chat.writing.with(|writing| {
+            let writing = writing.as_ref().filter(|writing| writing.turn == id);
+            writing.is_some_and(|writing| writing.version.says_something())
+        })
+    });
     let text = Memo::new(move |_| {
-        let now = chat
-            .writing
-            .with(|w| w.as_ref().filter(|w| w.turn == id).map(|w| w.text.clone()));
+        let now = chat.writing.with(|writing| {
+            let writing = writing.as_ref().filter(|_| begun.get());
+            writing.map(|writing| writing.version.text.clone())
+        });
         let text = now
-            .or_else(|| turn.get().map(|turn| turn.answer))
+            .or_else(|| turn.get().map(|turn| turn.version.text))
             .unwrap_or_default();
         text.trim().to_owned()
     });
-    let outcome = Memo::new(move |_| turn.get().map_or(Outcome::Busy, |turn| turn.outcome));
+    let version = Memo::new(move |_| turn.get().map(|turn| turn.version).unwrap_or_default());
+    let before = move || writing.get() && !begun.get() && !text.with(String::is_empty);
+    let trouble = move || turn.get().and_then(|turn| turn.trouble);
     view! {
         <li class="turn" data-turn=id.to_string() aria-busy=move || writing.get().to_string()>
             <Show
@@ -138,15 +112,15 @@ fn TurnView(id: Id) -> impl IntoView {
                     <span class="asked-task hint">{word}</span>
                     <p>{move || shown(parts.get())}</p>
                 </div>
-                <div class="answered" class:writing=move || writing.get()>
+                <div class="answered" class:writing=move || writing.get() class:before=before>
                     <p class="answer" data-answer=text>{text}<Show when=move || writing.get()><span class="caret" aria-hidden="true"></span></Show></p>
-                    {move || match outcome.get() {
-                        Outcome::Busy | Outcome::Edited => ().into_any(),
-                        Outcome::Written { ended, pace } => view! { <p class="timings" data-memory=pace.memory.to_string()>{figures(ended, pace)}</p> }.into_any(),
-                        Outcome::Scored { likely, orders } => view! { <Likelihoods likely orders/> }.into_any(),
-                        Outcome::Failed(message) => view! { <p class="state failed">{message}</p> }.into_any(),
-                    }}
+                    <Show when=before>
+                        <p class="state">"Answering once more. This answer stays until the first new word, and as a version after that."</p>
+                    </Show>
+                    {move || trouble().map(|why| view! { <p class="state failed">{format!("Nothing new was written: {why}")}</p> })}
                     <Show when=move || !writing.get()>
+                        <Made id version/>
+                        <Versions id turn/>
                         <Actions id turn editing/>
                     </Show>
                     <Inside id/>
@@ -156,50 +130,52 @@ fn TurnView(id: Id) -> impl IntoView {
     }
 }
 
+/// Puts text on the clipboard, and says for two seconds that it is there.
+pub(super) fn take_along(store: Store, text: &str, copied: RwSignal<bool>) {
+    copy(text, move |done| {
+        copied.set(done);
+        store.announcement.set(
+            if done {
+                "Copied"
+            } else {
+                "The browser does not let it be copied"
+            }
+            .to_owned(),
+        );
+        set_timeout(
+            move || {
+                let _ = copied.try_set(false);
+            },
+            std::time::Duration::from_secs(2),
+        );
+    });
+}
+
 /// What can be done with a turn.
 #[component]
 fn Actions(id: Id, turn: Memo<Option<Turn>>, editing: RwSignal<bool>) -> impl IntoView {
     let (store, chat) = (store(), chat());
     let copied = RwSignal::new(false);
     let take = move |_| {
-        let text = turn
-            .get_untracked()
-            .map(|turn| turn.answer.trim().to_owned());
-        copy(&text.unwrap_or_default(), move |done| {
-            copied.set(done);
-            store.announcement.set(
-                if done {
-                    "Copied"
-                } else {
-                    "The browser does not let it be copied"
-                }
-                .to_owned(),
-            );
-            set_timeout(move || copied.set(false), std::time::Duration::from_secs(2));
-        });
+        let text = turn.get_untracked().map(|turn| turn.version.text);
+        take_along(store, text.unwrap_or_default().trim(), copied);
     };
     let unfinished = move || {
-        turn.get().is_some_and(|turn| match turn.outcome {
+        turn.get().is_some_and(|turn| match turn.version.outcome {
             Outcome::Written { ended, .. } => ended != Ended::Itself,
-            Outcome::Failed(_) => !turn.answer.trim().is_empty(),
+            Outcome::Failed(_) => turn.version.says_something(),
             _ => false,
         })
     };
-    let answered = move || {
-        turn.get()
-            .is_some_and(|turn| !turn.answer.trim().is_empty())
-    };
+    let answered = move || turn.get().is_some_and(|turn| turn.version.says_something());
     let as_example = move |_| {
         if let Some(turn) = turn.get_untracked() {
-            let shot = Shot::new(turn.parts, turn.answer.trim());
+            let shot = Shot::new(turn.parts, turn.version.text.trim());
             chat.shots.update(|shots| shots.push(shot));
             store.announcement.set("It is an example now".to_owned());
         }
     };
-    let delete = move |_| {
-        chat.turns
-            .update(|turns| turns.retain(|other| other.id != id));
-    };
+    let delete = move |_| undo::take_turn(store, id);
     let idle = move || chat.idle();
     view! {
         <div class="turn-do">
@@ -226,7 +202,7 @@ fn Edit(id: Id, close: impl Fn() + Copy + Send + Sync + 'static) -> impl IntoVie
     let turn = chat
         .turns
         .with_untracked(|turns| turns.iter().find(|t| t.id == id).cloned());
-    let (parts, said) = turn.map_or_else(Default::default, |turn| (turn.parts, turn.answer));
+    let (parts, said) = turn.map_or_else(Default::default, |turn| (turn.parts, turn.version.text));
     let parts = RwSignal::new(parts);
     let hand = Hand::new();
     let field: NodeRef<Textarea> = NodeRef::new();
@@ -241,11 +217,17 @@ fn Edit(id: Id, close: impl Fn() + Copy + Send + Sync + 'static) -> impl IntoVie
         chat.change_turn(id, |turn| {
             turn.parts = parts.get_untracked();
             if edited {
-                said.clone_into(&mut turn.answer);
-                turn.outcome = Outcome::Edited;
+                // What the model wrote stays, as the version before.
+                turn.add(Version {
+                    text: said,
+                    outcome: Outcome::Edited,
+                    prompt: turn.version.prompt.clone(),
+                    exact: turn.version.exact.clone(),
+                    ..Version::default()
+                });
             }
         });
-        forget_looks(chat, id);
+        chat.forget_looks(id);
         close();
     };
     let save = keep.clone();
@@ -261,6 +243,7 @@ fn Edit(id: Id, close: impl Fn() + Copy + Send + Sync + 'static) -> impl IntoVie
     view! {
         <div class="edit">
             <Editor hand parts change=Callback::new(move |now| parts.set(now)) label="What was asked" hint=Signal::stored(String::new())/>
+            <div class="row"><PutIn hand whose="for this turn"/></div>
             <label class="edit-answer"><span class="hint">"Answer"</span>
                 <textarea rows="2" node_ref=field prop:value=start></textarea>
             </label>
@@ -272,10 +255,4 @@ fn Edit(id: Id, close: impl Fn() + Copy + Send + Sync + 'static) -> impl IntoVie
             </div>
         </div>
     }
-}
-
-fn forget_looks(chat: Chat, id: Id) {
-    chat.looks.update(|looks| {
-        looks.remove(&id);
-    });
 }

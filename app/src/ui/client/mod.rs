@@ -5,6 +5,7 @@ mod check;
 mod library;
 mod models;
 mod pictures;
+mod remembered;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -15,9 +16,12 @@ use wasm_bindgen::prelude::*;
 use web_sys::{Blob, MessageEvent, Worker};
 
 pub(super) use check::check;
-pub(super) use library::{add_model, delete_model, download_model, pause_model};
-pub(super) use models::{choose, load_model, load_own, recall, revive};
+pub(super) use library::{
+    add_model, ask_to_persist, delete_model, download_model, keep_model, pause_model,
+};
+pub(super) use models::{choose, is_own, load_model, load_own, recall, revive};
 pub(super) use pictures::{add, remove, replace, retry};
+pub(super) use remembered::WRITES;
 
 use super::chat;
 use super::store::{Model, Status, Store, ranked};

@@ -1,14 +1,14 @@
 //! Which model is wanted and on which device: what of the worker's answers
 //! counts, after models, workers and devices that failed.
 
-use gloo_storage::{LocalStorage, Storage as _};
 use leptos::prelude::*;
 use wasm_bindgen::JsValue;
 use web_sys::File;
 
 use super::pictures::retry;
+use super::remembered::CLASSIFIES;
 use super::{CLIENT, Client, send, send_labels, start, stop};
-use crate::protocol::{Command, Device, Loaded, RequestId, Which};
+use crate::protocol::{Command, Device, Loaded, RequestId, Which, from_disk};
 use crate::ui::chat;
 use crate::ui::store::{CLIP_THRESHOLD, Check, DEMO_THRESHOLD, Job, Model, Status, Store};
 
@@ -66,25 +66,37 @@ impl Client {
     }
 }
 
-/// The model of the library that is used, kept for the next visit.
-const REMEMBERED: &str = "plume-model";
-
-fn remember(which: &Which) {
-    if let Which::Kept(id) = which {
-        let _ = LocalStorage::set(REMEMBERED, id);
-    } else {
-        LocalStorage::delete(REMEMBERED);
+/// Begins with the model of the last visit, where it is still kept.
+pub(in crate::ui) fn recall(store: Store) {
+    let which = CLASSIFIES.first(store);
+    if which != Which::Demo {
+        let files = JsValue::NULL;
+        want(Chosen { which, files });
     }
 }
 
-/// Begins with the model of the last visit, where it is still kept.
-pub(in crate::ui) fn recall() {
-    if let Ok(id) = LocalStorage::get::<String>(REMEMBERED) {
-        let chosen = Chosen {
-            which: Which::Kept(id),
-            files: JsValue::NULL,
-        };
-        want(chosen);
+/// The model that works now is the person's own.
+pub(in crate::ui) fn is_own() -> bool {
+    CLIENT.with_borrow(|client| client.model.which == Which::Own)
+}
+
+/// Its files.
+pub(super) fn own_files() -> JsValue {
+    CLIENT.with_borrow(|client| client.model.files.clone())
+}
+
+/// There is a copy now of the person's own model of this name: it is the one
+/// that the next visit begins with.
+pub(super) fn own_is_kept(store: Store, id: &str) {
+    let Model::Ready(loaded) = store.model.get_untracked() else {
+        return;
+    };
+    if is_own() && from_disk(&loaded.name) == id {
+        let which = Which::Kept(id.to_owned());
+        CLASSIFIES.note(&which, &loaded.name);
+        let files = JsValue::NULL;
+        CLIENT.with_borrow_mut(|client| client.model = Chosen { which, files });
+        store.model.notify();
     }
 }
 
@@ -145,7 +157,8 @@ pub(super) fn lost(store: Store, message: String) {
 }
 
 pub(super) fn loaded_one(store: Store, loaded: Loaded) {
-    CLIENT.with_borrow(|client| remember(&client.model.which));
+    CLIENT.with_borrow(|client| CLASSIFIES.note(&client.model.which, &loaded.name));
+    chat::client::chooser_came();
     // That a device computes wrongly is still true on the one that takes over.
     if !matches!(
         store.check.get_untracked(),

@@ -18,7 +18,7 @@ use super::device::memory;
 use super::files::FLAMINGO;
 use super::{Shared, Worker, now, pause, post};
 use crate::protocol::chat::{
-    Ended, Gaze, How, Likely, News, Pace, Piece, Planned, Seen, Wish, Writer,
+    Ended, Gaze, How, Likely, News, Pace, Piece, Planned, STOPPED, Seen, Wish, Writer,
 };
 use crate::protocol::{Command, Device, Event, PictureId, RequestId, Which};
 use model::Model;
@@ -89,6 +89,27 @@ fn loading(done: f64, total: f64) {
     tell(News::Loading { done, total });
 }
 
+/// What answers a command that waits and is not wanted any more; none where it is
+/// still to be done.
+fn left(command: &Command) -> Option<News> {
+    let Command::Chat(wish) = command else {
+        return None;
+    };
+    match *wish {
+        Wish::Write { request, .. } => Some(News::Written {
+            request,
+            text: String::new(),
+            ended: Ended::Stopped,
+            pace: Pace::default(),
+        }),
+        Wish::Score { request, .. } | Wish::Choose { request, .. } | Wish::Look { request, .. } => {
+            let message = STOPPED.to_owned();
+            Some(News::Failed { request, message })
+        }
+        _ => None,
+    }
+}
+
 /// What is done as soon as it comes; everything else waits in the inbox.
 pub(super) fn receive(worker: &mut Worker, wish: Wish, payload: JsValue) {
     let queued = |other: &Command, wish: &Wish| match other {
@@ -98,17 +119,12 @@ pub(super) fn receive(worker: &mut Worker, wish: Wish, payload: JsValue) {
     match &wish {
         Wish::Stop => {
             worker.chat.stopped = true;
-            worker.inbox.retain(|(command, _)| match command {
-                Command::Chat(Wish::Write { request, .. }) => {
-                    tell(News::Written {
-                        request: *request,
-                        text: String::new(),
-                        ended: Ended::Stopped,
-                        pace: Pace::default(),
-                    });
+            worker.inbox.retain(|(command, _)| match left(command) {
+                Some(news) => {
+                    tell(news);
                     false
                 }
-                _ => true,
+                None => true,
             });
             return;
         }
@@ -214,7 +230,7 @@ async fn load(
     which: Which,
     payload: &JsValue,
 ) -> Result<Writer, String> {
-    let files = super::model_files(shared, which, payload, (&FLAMINGO, loading)).await?;
+    let files = super::model_files(shared, (device, which), payload, (&FLAMINGO, loading)).await?;
     // The one before makes room; the page loads it again if this fails.
     shared.borrow_mut().chat.drop_model();
     let loaded = Model::load(device, files).await;
@@ -282,7 +298,7 @@ async fn breathe(shared: &Shared) -> Result<(), Trouble> {
         shared.borrow_mut().chat.breath = now();
     }
     if shared.borrow().chat.stopped {
-        return Err("stopped".into());
+        return Err(STOPPED.into());
     }
     Ok(())
 }
@@ -396,6 +412,7 @@ async fn write(
         first: None,
         pending: String::new(),
     };
+    let beams = matches!(options.method, Method::Beams { .. });
     let done = attempt(shared, async |model| {
         pictures::see_all(shared, model, prompt).await?;
         options.stop_tokens = model.stops();
@@ -419,7 +436,8 @@ async fn write(
         pace: Pace {
             prompt: answer.prompt,
             written: answer.tokens,
-            first: stream.first.unwrap_or(total),
+            // Of beams no word is known before the last step.
+            first: stream.first.filter(|_| !beams).unwrap_or(total),
             total,
             memory: f64::from(memory()),
         },
@@ -436,18 +454,26 @@ async fn score(
         if answers.iter().any(|answer| answer.trim().is_empty()) {
             return Err("an answer is empty: write something, or remove it".into());
         }
+        let start = now();
+        let each = async || match breathe(shared).await {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        };
         let mut scorings = Vec::with_capacity(prompts.len());
         for prompt in prompts {
             pictures::see_all(shared, model, prompt).await?;
-            scorings.push(model.score(&segments(prompt), answers).await?);
-            breathe(shared).await?;
+            let scores = model.score(&segments(prompt), answers, each).await?;
+            scorings.push(scores.ok_or(STOPPED)?);
         }
         let likely = ensemble(&scorings).into_iter().map(|mean| Likely {
             sum: mean.sum,
             mean: mean.mean,
         });
-        let likely = likely.collect();
-        Ok(News::Scored { request, likely })
+        Ok(News::Scored {
+            request,
+            likely: likely.collect(),
+            milliseconds: now() - start,
+        })
     })
     .await
 }

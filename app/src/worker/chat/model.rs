@@ -122,8 +122,9 @@ impl Model {
         &mut self,
         prompt: &[Segment],
         answers: &[String],
-    ) -> Result<Vec<Likelihood>, Error> {
-        on!(self, chat => chat.score(prompt, answers).await)
+        each: impl AsyncFnMut() -> ControlFlow<()>,
+    ) -> Result<Option<Vec<Likelihood>>, Error> {
+        on!(self, chat => chat.score_while(prompt, answers, each).await)
     }
 
     pub(super) fn has_traced(&self, id: PictureId) -> bool {

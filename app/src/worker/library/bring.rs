@@ -11,15 +11,21 @@ use super::Library;
 use super::download::{Download, PATIENCE, Stop};
 use super::net::Net;
 use super::store::{Manifest, Refusal, Store};
-use crate::protocol::Place;
-use crate::worker::{now, pause};
+use crate::protocol::{Event, Fit, Place};
+use crate::worker::{now, pause, post};
 
 /// Milliseconds between two words about progress.
 const TELL: f64 = 250.0;
 
 impl Library {
-    /// Starts or goes on with a download.
+    /// Starts or goes on with a download of which the person knows whether it
+    /// fits.
     pub(in crate::worker) fn download(&self, id: &str) {
+        self.start(id, true);
+    }
+
+    /// The same; one that does not fit only where it is wanted `anyway`.
+    pub(super) fn start(&self, id: &str, anyway: bool) {
         if self.0.borrow().running.contains_key(id) {
             return;
         }
@@ -30,7 +36,7 @@ impl Library {
         self.0.borrow_mut().running.insert(id.to_owned(), abort);
         let (library, id) = (self.clone(), id.to_owned());
         spawn_local(async move {
-            let stop = library.bring(&id, &signal).await;
+            let stop = library.bring(&id, &signal, anyway).await;
             library.0.borrow_mut().running.remove(&id);
             if let Err(stop) = stop {
                 library.stopped(&id, stop).await;
@@ -49,6 +55,17 @@ impl Library {
         }
         let message = match stop {
             Stop::Asked => None,
+            Stop::Unfit(why) => {
+                let name = self.with(id, |entry| entry.model.name.clone());
+                post(&Event::LibraryFailed {
+                    message: format!(
+                        "{} was not downloaded, as it does not fit this device: it {why}. \
+                         “Download anyway” beside it does so all the same.",
+                        name.unwrap_or_default()
+                    ),
+                });
+                None
+            }
             Stop::Hub(error) => {
                 // The next try asks the hub what it is now.
                 if matches!(error, HubError::Changed { .. } | HubError::Hash { .. }) {
@@ -84,7 +101,7 @@ impl Library {
         );
     }
 
-    fn no_room(&self, id: &str) -> String {
+    pub(super) fn no_room(&self, id: &str) -> String {
         let bytes = self.with(id, |entry| entry.bytes()).unwrap_or_default();
         let state = self.0.borrow();
         if state.store.is_none() {
@@ -126,7 +143,12 @@ impl Library {
         Ok(plan)
     }
 
-    async fn bring(&self, id: &str, signal: &web_sys::AbortSignal) -> Result<(), Stop> {
+    async fn bring(
+        &self,
+        id: &str,
+        signal: &web_sys::AbortSignal,
+        anyway: bool,
+    ) -> Result<(), Stop> {
         let total = self.with(id, |entry| entry.bytes()).unwrap_or_default();
         let coming = |done, total, note: &str| Place::Coming {
             done,
@@ -156,8 +178,12 @@ impl Library {
                 plan => break plan?,
             }
         };
-        // The hub's own sizes take the place of the estimates.
+        // The hub's own sizes, and the model's, take the place of the estimates.
+        self.ask(id, &plan);
         self.tell();
+        if let (false, Fit::No(why)) = (anyway, self.fit(id)) {
+            return Err(Stop::Unfit(why));
+        }
         let total = plan.bytes() as f64;
         let here = arrived(&store, &plan).await;
         let storage = Store::estimate(true).await;

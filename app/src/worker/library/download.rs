@@ -19,6 +19,8 @@ pub(super) enum Stop {
     Hub(HubError),
     /// This machine.
     Here(Refusal),
+    /// It does not fit, because.
+    Unfit(String),
 }
 
 impl From<Refusal> for Stop {

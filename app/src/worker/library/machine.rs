@@ -5,6 +5,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
 use super::super::scope;
+use super::need::Need;
 use crate::protocol::{Fit, Storage};
 
 /// What there is.
@@ -15,21 +16,6 @@ pub(super) struct Machine {
     gpu: Option<f64>,
     /// Bytes of memory; a browser rounds, and tells no more than some bound.
     memory: Option<f64>,
-}
-
-/// What a model needs.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Need {
-    /// Bytes of its files.
-    pub(super) bytes: f64,
-    /// Numbers in its weights.
-    pub(super) parameters: f64,
-    /// Bytes of the largest tensor between two layers for one picture. Weights
-    /// may be larger than what a device takes at once: they are laid out over
-    /// several buffers.
-    pub(super) picture: f64,
-    /// 10⁹ operations for a picture.
-    pub(super) gflops: f64,
 }
 
 /// WebAssembly addresses 4 GiB, and pictures need some of it.
@@ -47,6 +33,13 @@ fn get(object: &JsValue, name: &str) -> JsValue {
 }
 
 impl Machine {
+    /// One of so many gigabytes of memory.
+    #[cfg(test)]
+    pub(super) fn of(gpu: Option<f64>, gigabytes: f64) -> Self {
+        let memory = Some(gigabytes * GIB);
+        Self { gpu, memory }
+    }
+
     /// Looks.
     pub(super) async fn look() -> Self {
         let navigator = JsValue::from(scope().navigator());
@@ -57,13 +50,18 @@ impl Machine {
         }
     }
 
+    /// The same machine where the person has the CPU compute.
+    pub(super) fn without_gpu(self) -> Self {
+        Self { gpu: None, ..self }
+    }
+
     /// Judges.
     pub(super) fn fit(&self, need: Need, storage: Storage) -> Fit {
         let Need {
             bytes,
-            parameters,
             picture,
             gflops,
+            ..
         } = need;
         let gb = |bytes: f64| format!("{:.1} GB", bytes / 1e9);
         if let Some(most) = self.gpu
@@ -76,13 +74,11 @@ impl Machine {
                 most / 1e6
             ));
         }
-        let in_f32 = 4.0 * parameters;
-        let needed = BESIDE
-            + if self.gpu.is_some() {
-                bytes
-            } else {
-                bytes.max(in_f32)
-            };
+        let weights = match self.gpu {
+            Some(_) => need.gpu,
+            None => need.cpu,
+        };
+        let needed = BESIDE + need.kept + weights;
         if self.gpu.is_none() && needed > WASM {
             return Fit::No(format!(
                 "needs {} of memory, and without a graphics processor a page has {}",
@@ -152,8 +148,7 @@ mod tests {
     const LEAST: f64 = (128 << 20) as f64;
 
     fn machine(gpu: Option<f64>, gigabytes: f64) -> Machine {
-        let memory = Some(gigabytes * GIB);
-        Machine { gpu, memory }
+        Machine::of(gpu, gigabytes)
     }
 
     /// With room for everything.
@@ -166,9 +161,12 @@ mod tests {
 
     /// By millions of parameters in f32, MB of a picture, GFLOP.
     fn need(millions: f64, picture: f64, gflops: f64) -> Need {
+        let bytes = 4e6 * millions;
         Need {
-            bytes: 4e6 * millions,
-            parameters: 1e6 * millions,
+            bytes,
+            gpu: bytes,
+            cpu: bytes,
+            kept: 0.0,
             picture: 1e6 * picture,
             gflops,
         }
@@ -214,9 +212,11 @@ mod tests {
         assert!(matches!(fit, Fit::No(_)), "{fit:?}");
         let fit = machine(None, 8.0).fit(need(427.62, 4.2, 162.0), EMPTY);
         assert!(why(&fit).contains("some seconds"), "{fit:?}");
-        // Packed in 4 bits it is small on the device and as large on the CPU.
+        // Packed in 4 bits it is small.
         let q4 = Need {
             bytes: 0.6e9,
+            gpu: 0.6e9,
+            cpu: 0.6e9,
             ..need(986.11, 5.3, 335.0)
         };
         assert_eq!(machine(Some(LEAST), 4.0).fit(q4, EMPTY), Fit::Yes);

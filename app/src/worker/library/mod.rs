@@ -3,9 +3,12 @@
 
 mod bring;
 mod download;
+mod judge;
 mod machine;
+mod need;
 mod net;
 mod opened;
+mod own;
 mod remote;
 mod store;
 
@@ -18,9 +21,10 @@ use wasm_bindgen_futures::spawn_local;
 use web_sys::AbortController;
 
 use super::post;
-use crate::protocol::{Event, Library as Told, Offer, Place, Storage};
+use crate::protocol::{Event, Library as Told, Offer, Place, Storage, from_disk};
 use bring::arrived;
-use machine::{Machine, Need};
+use machine::Machine;
+use need::Need;
 use net::Net;
 use store::{Manifest, Store};
 
@@ -28,10 +32,26 @@ struct Entry {
     model: Published,
     /// Once the hub was asked.
     plan: Option<Plan>,
+    /// What its own head says, once that was read.
+    need: Option<Need>,
     place: Place,
 }
 
 impl Entry {
+    fn new(model: Published, plan: Option<Plan>, place: Place) -> Self {
+        Self {
+            model,
+            plan,
+            need: None,
+            place,
+        }
+    }
+
+    fn need(&self) -> Need {
+        let published = || Need::published(&self.model, self.plan.as_ref());
+        self.need.unwrap_or_else(published)
+    }
+
     fn bytes(&self) -> f64 {
         let plan = self.plan.as_ref().map(Plan::bytes);
         plan.unwrap_or_else(|| self.model.bytes()) as f64
@@ -49,6 +69,8 @@ struct State {
     machine: Machine,
     entries: Vec<Entry>,
     running: HashMap<String, AbortController>,
+    /// A person's own files that were found not to fit.
+    refused: Option<String>,
 }
 
 /// The library of this worker.
@@ -82,15 +104,18 @@ impl Library {
             None => Vec::new(),
         };
         for Manifest { model, plan, done } in manifests {
+            // A copy that the page was closed in the middle of.
+            if !done && model.id == from_disk(&model.name) {
+                if let Some(store) = &store {
+                    store.forget(&model.id).await;
+                }
+                continue;
+            }
             let place = match &store {
                 Some(store) => place(store, &plan, done).await,
                 None => Place::Away,
             };
-            entries.push(Entry {
-                model,
-                plan: Some(plan),
-                place,
-            });
+            entries.push(Entry::new(model, Some(plan), place));
         }
         let json = Net.get("./models.json").await;
         let registry = json
@@ -110,11 +135,7 @@ impl Library {
                         model,
                         ..entries.remove(kept)
                     },
-                    None => Entry {
-                        model,
-                        plan: None,
-                        place: Place::Away,
-                    },
+                    None => Entry::new(model, None, Place::Away),
                 });
             }
             all.append(&mut entries);
@@ -138,19 +159,9 @@ impl Library {
                 .first()
                 .map(|source| source.repository.as_str());
             let page = match place.unwrap_or_default() {
+                "" => String::new(),
                 url if url.contains("://") => url.to_owned(),
                 repository => format!("{base}/{repository}"),
-            };
-            let bytes = entry.bytes();
-            let parameters = match model.parameters {
-                0 => bytes / 4.0,
-                parameters => parameters as f64,
-            };
-            let need = Need {
-                bytes,
-                parameters,
-                picture: model.picture_bytes as f64,
-                gflops: model.gflops,
             };
             Offer {
                 id: model.id.clone(),
@@ -160,8 +171,8 @@ impl Library {
                 good_at: model.good_at.clone(),
                 kind: model.kind,
                 page,
-                bytes,
-                fit: state.machine.fit(need, state.storage),
+                bytes: entry.bytes(),
+                fit: state.machine.fit(entry.need(), state.storage),
             }
         };
         post(&Event::Library(Told {
@@ -184,7 +195,7 @@ impl Library {
         post(&Event::Place { id, place });
     }
 
-    /// Adds what an address names, and downloads it.
+    /// Adds what an address names, and downloads it, unless it does not fit.
     pub(super) fn add(&self, address: &str) {
         let model = {
             let state = self.0.borrow();
@@ -196,14 +207,11 @@ impl Library {
                 let id = model.id.clone();
                 let known = self.with(&id, |_| ()).is_some();
                 if !known {
-                    self.0.borrow_mut().entries.push(Entry {
-                        model,
-                        plan: None,
-                        place: Place::Away,
-                    });
+                    let entry = Entry::new(model, None, Place::Away);
+                    self.0.borrow_mut().entries.push(entry);
                     self.tell();
                 }
-                self.download(&id);
+                self.start(&id, false);
             }
             Err(error) => post(&Event::LibraryFailed {
                 message: error.to_string(),
