@@ -398,6 +398,73 @@ async fn an_answer_stops_at_once_and_what_cannot_be_is_said() {
 }
 
 #[tokio::test]
+async fn stop_ends_what_is_done_between_answers_and_leaves_what_waits() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let mut config = small_flamingo();
+    config.lm.context = 4000;
+    config.lm.layers = 6;
+    let folder = folder("stops", &config);
+    let server = serve(&dist);
+    let talk = Talk::begin(&server.address()).await;
+    talk.choose(&folder).await;
+    talk.load("Cpu").await;
+    talk.see(1, "a.png").await;
+    let (prompt, _) = prompts(&[Ok(1), Err("w1 w2 w3")]);
+
+    // What waits behind an answer that is stopped is left.
+    let script = "const [prompt, writing] = arguments;
+        const say = wish => worker.postMessage([{ Chat: wish }, null]);
+        worker.addEventListener('message', function stop(message) {
+            if (!message.data[0].Chat?.Text) return;
+            worker.removeEventListener('message', stop);
+            say({ Score: { request: 78, prompts: [prompt], answers: ['w5', 'w6 w7'] } });
+            say({ Choose: { request: 79, query: 1, support: [1], count: 1 } });
+            say({ Look: { request: 80, prompt, answer: ' w5', layers: [] } });
+            say('Stop');
+        });
+        say({ Write: { ...writing, request: 77 } });";
+    let how = json!({ "Sample": { "temperature": 0.01, "top_k": 1, "top_p": 1.0, "seed": 1 } });
+    let arguments = vec![prompt.clone(), writing(&prompt, &how, 3900)];
+    talk.browser.script(script, arguments).await.unwrap();
+    for request in [78, 79, 80] {
+        let (heard, news) = talk.hear(&["Failed", "Scored", "Chosen", "Looked"]).await;
+        assert_eq!(heard, "Failed", "{news}");
+        assert_eq!(news, json!({ "request": request, "message": "stopped" }));
+    }
+    let (_, written) = talk.hear(&["Written"]).await;
+    assert_eq!(
+        (&written["request"], &written["ended"]),
+        (&json!(77), &json!("Stopped"))
+    );
+
+    // A comparison ends between two of its answers.
+    let script = "const [prompt] = arguments;
+        const answers = [...Array(10000).keys()].map(n => `w${n % 150} w${n % 149} w${n % 7}`);
+        worker.postMessage([{ Chat: { Score: { request: 81, prompts: [prompt], answers } } }, null]);
+        setTimeout(() => worker.postMessage([{ Chat: 'Stop' }, null]), 300);";
+    let begun = std::time::Instant::now();
+    talk.browser
+        .script(script, vec![prompt.clone()])
+        .await
+        .unwrap();
+    let (heard, news) = talk.hear(&["Scored", "Failed"]).await;
+    assert_eq!(
+        (heard.as_str(), &news["message"]),
+        ("Failed", &json!("stopped")),
+        "after {:?}",
+        begun.elapsed()
+    );
+    // And answers the next wish.
+    let wish = json!({ "prompts": [prompt], "answers": ["w5", "w6 w7"] });
+    let scored = talk
+        .wish("Score", wish, "null", &["Scored", "Failed"])
+        .await;
+    assert_eq!(scored["likely"].as_array().unwrap().len(), 2, "{scored}");
+    assert!(scored["milliseconds"].as_f64().unwrap() > 0.0, "{scored}");
+}
+
+#[tokio::test]
 async fn examples_are_chosen_by_the_model_that_classifies() {
     let Some(dist) = page() else { return };
     let _turn = TURN.lock().await;

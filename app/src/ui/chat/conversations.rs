@@ -7,7 +7,7 @@ use leptos::task::spawn_local;
 
 use super::store::{Chat, Conversation, Id, ShotSet, chat, fresh, text_of};
 use super::version::Turn;
-use super::{bundle, editor, keep, media, undo};
+use super::{bundle, field, keep, media, undo};
 use crate::protocol::PictureId;
 use crate::ui::store::{Store, store};
 use crate::ui::web::{cross, files, icon};
@@ -305,7 +305,7 @@ pub(super) fn tidy(chat: Chat, pictures: &BTreeSet<PictureId>) {
     all.push(current(chat));
     let mut used = keep::used(&all, &chat.sets.get_untracked());
     used.extend(chat.undo.pictures());
-    used.extend(editor::shown());
+    used.extend(field::shown());
     media::drop_unused(chat, &|id| used.contains(&id) || !pictures.contains(&id));
 }
 

@@ -11,6 +11,7 @@ mod composer;
 mod conversations;
 mod draw;
 mod editor;
+mod field;
 mod fill;
 mod follow;
 mod inside;

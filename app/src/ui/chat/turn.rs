@@ -4,7 +4,8 @@ use leptos::html::Textarea;
 use leptos::prelude::*;
 
 use super::composer::TASKS;
-use super::editor::{Editor, Hand, spoken};
+use super::editor::{Editor, Hand};
+use super::field::spoken;
 use super::inside::Inside;
 use super::made::{Made, Versions};
 use super::put_in::PutIn;

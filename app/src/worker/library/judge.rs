@@ -5,11 +5,11 @@ use wasm_bindgen::{JsCast, JsValue};
 use web_sys::File;
 
 use super::Library;
+use super::machine::Machine;
 use super::need::Need;
 use super::remote::Remote;
 use crate::protocol::{Device, Fit};
 use crate::worker::files::{ModelFiles, Served};
-use crate::worker::pause;
 
 fn silent(_: f64, _: f64) {}
 
@@ -55,10 +55,6 @@ impl Library {
         device: Device,
         served: &Served,
     ) -> Result<(), String> {
-        // At the start of a page the machine is still being looked at.
-        while !self.0.borrow().looked {
-            pause(20).await;
-        }
         let Ok(files) = ModelFiles::own(payload, silent).await else {
             // Loading it says what is wrong.
             return Ok(());
@@ -70,11 +66,13 @@ impl Library {
             Need::of_classifier(files)
         };
         let Ok(need) = need else { return Ok(()) };
-        let mut state = self.0.borrow_mut();
+        // By itself: it is asked before the library is read, and without one.
+        let machine = Machine::look().await;
         let machine = match device {
-            Device::Cpu => state.machine.without_gpu(),
-            Device::Best | Device::Gpu => state.machine,
+            Device::Cpu => machine.without_gpu(),
+            Device::Best | Device::Gpu => machine,
         };
+        let mut state = self.0.borrow_mut();
         // From disk nothing has to be kept.
         let fit = machine.fit(Need { bytes: 0.0, ..need }, state.storage);
         let which = which(payload);
