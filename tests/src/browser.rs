@@ -76,6 +76,12 @@ pub fn sample(name: &str) -> PathBuf {
     crate::root().join("www/demo/samples").join(name)
 }
 
+/// What gives a browser a camera that shows a test card.
+pub const CAMERA: [&str; 2] = [
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+];
+
 impl Browser {
     /// Starts one with WebGPU in software.
     ///

@@ -31,6 +31,31 @@ pub fn reading(name: &str, context: usize) -> PathBuf {
     folder.canonicalize().unwrap()
 }
 
+/// A copy of the page whose worker first runs a script.
+pub fn page_whose_worker(name: &str, script: &str) -> PathBuf {
+    let to = root().join("target/tmp-chat").join(name);
+    let _ = std::fs::remove_dir_all(&to);
+    copy(&root().join("dist"), &to);
+    let loader = to.join("worker_loader.js");
+    let loaded = std::fs::read_to_string(&loader).unwrap();
+    std::fs::write(loader, format!("{script}{loaded}")).unwrap();
+    to
+}
+
+/// Copies a folder.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
 /// Gives the name of the model of now.
 pub const NAME: &str = "return document.querySelector('.model-name')?.textContent";
 

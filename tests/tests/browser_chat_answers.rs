@@ -198,7 +198,7 @@ async fn a_turn_says_which_examples_were_chosen_for_it_and_by_whom() {
     let by = read(&browser, by).await;
     assert!(by.as_str().unwrap().contains("by Plume's drawings"), "{by}");
 
-    // Another letter asks for nothing.
+    // Another letter asks for nothing, another CLIP does.
     let none = "return document.querySelectorAll('.similarity').length === 0";
     browser.until(none).await.unwrap();
     put_sample(&browser, 1).await;
@@ -210,6 +210,16 @@ async fn a_turn_says_which_examples_were_chosen_for_it_and_by_whom() {
     let raw = "return document.querySelector('#raw-prompt').textContent.includes('w7')";
     browser.until(raw).await.unwrap();
     assert_eq!(read(&browser, count).await, before);
+    click(&browser, "#job-classify").await;
+    browser
+        .until("return location.hash.startsWith('#labels')")
+        .await
+        .unwrap();
+    browser.choose_device("gpu").await.unwrap();
+    browser
+        .until(&format!("return window.wishes.Choose > {before}"))
+        .await
+        .unwrap();
 }
 
 /// Which pictures a word may see, once it was chosen.

@@ -3,13 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use plume_core::config::flamingo::FlamingoConfig;
 use plume_tests::browser::{Browser, page, serve};
 use plume_tests::chatting::{
-    NAME, act, answer, choose_task, click, give, open, put_sample, reading, send, set, small,
-    type_into, visit,
+    NAME, act, answer, choose_task, click, copy, give, open, page_whose_worker, put_sample,
+    reading, send, set, small, type_into, visit,
 };
 use plume_tests::root;
 use plume_tests::writers::{Endless, small_flamingo, write_flamingo};
@@ -303,11 +303,6 @@ async fn memory_that_runs_out_leaves_what_was_written() {
 
 /// The page, whose worker can be told that its graphics processor is full.
 fn full_device() -> PathBuf {
-    let from = root().join("dist");
-    let to = root().join("target/tmp-chat/full");
-    let _ = std::fs::remove_dir_all(&to);
-    copy(&from, &to);
-    let loader = to.join("worker_loader.js");
     let script = "const ask = GPUAdapter.prototype.requestDevice;
         GPUAdapter.prototype.requestDevice = async function (...how) {
             return self.device = await ask.apply(this, how);
@@ -318,22 +313,7 @@ fn full_device() -> PathBuf {
             const error = new GPUOutOfMemoryError('no room for a buffer');
             device.dispatchEvent(new GPUUncapturedErrorEvent('uncapturederror', { error }));
         });\n";
-    let loaded = std::fs::read_to_string(&loader).unwrap();
-    std::fs::write(loader, format!("{script}{loaded}")).unwrap();
-    to
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), to).unwrap();
-        }
-    }
+    page_whose_worker("full", script)
 }
 
 #[tokio::test]

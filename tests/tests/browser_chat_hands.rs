@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-use plume_tests::browser::{Browser, page, sample, serve};
+use plume_tests::browser::{Browser, CAMERA, page, sample, serve};
 use plume_tests::chatting::{
     act, answer, choose_task, click, draw, generated, open, pictures_of, prompt_file, put_sample,
     reading, ready_made, record_clip, saved, send, set, small, type_into, visit,
@@ -83,11 +83,7 @@ async fn camera_and_pad_give_pictures_to_the_prompt() {
     let Some(dist) = page() else { return };
     let _turn = TURN.lock().await;
     let server = serve(&dist);
-    let camera = [
-        "--use-fake-device-for-media-stream",
-        "--use-fake-ui-for-media-stream",
-    ];
-    let browser = Browser::with(&camera).await.unwrap();
+    let browser = Browser::with(&CAMERA).await.unwrap();
     open(&browser, &server.address(), &small("camera")).await;
     click(&browser, "#chat-camera").await;
     browser
@@ -119,11 +115,7 @@ async fn examples_and_changed_turns_take_files_and_the_camera() {
     let Some(dist) = page() else { return };
     let _turn = TURN.lock().await;
     let server = serve(&dist);
-    let camera = [
-        "--use-fake-device-for-media-stream",
-        "--use-fake-ui-for-media-stream",
-    ];
-    let browser = Browser::with(&camera).await.unwrap();
+    let browser = Browser::with(&CAMERA).await.unwrap();
     open(&browser, &server.address(), &small("put-in")).await;
     // One example for each picture; what is answered is left to write.
     let two = [sample("red-house.png"), sample("orange-cat.png")];

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use plume_core::config::flamingo::ResamplerKind;
 use plume_tests::browser::{Browser, page, serve};
 use plume_tests::chatting::{
-    act, answer, click, generated, give, open, pictures_of, prompt_file, ready_made, send, set,
-    small, visit,
+    act, answer, click, generated, give, open, page_whose_worker, pictures_of, prompt_file,
+    ready_made, send, set, small, visit,
 };
 use plume_tests::command::well;
 use plume_tests::hub::Hub;
@@ -184,28 +184,10 @@ async fn a_model_from_disk_stays_where_a_copy_is_kept() {
 
 /// The page on a machine of 256 MB, by what its worker is told.
 fn little() -> PathBuf {
-    let to = root().join("target/tmp-chat/little");
-    let _ = std::fs::remove_dir_all(&to);
-    copy(&root().join("dist"), &to);
-    let loader = to.join("worker_loader.js");
-    let script =
-        "Object.defineProperty(WorkerNavigator.prototype, 'deviceMemory', { get: () => 0.25 });\n";
-    let loaded = std::fs::read_to_string(&loader).unwrap();
-    std::fs::write(loader, format!("{script}{loaded}")).unwrap();
-    to
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), to).unwrap();
-        }
-    }
+    page_whose_worker(
+        "little",
+        "Object.defineProperty(WorkerNavigator.prototype, 'deviceMemory', { get: () => 0.25 });\n",
+    )
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use plume_tests::browser::{Browser, page, sample, serve};
+use plume_tests::browser::{Browser, CAMERA, page, sample, serve};
 use serde_json::{Value, json};
 use thirtyfour::prelude::*;
 use tokio::sync::Mutex;
@@ -86,11 +86,7 @@ async fn the_camera_takes_a_picture_and_is_off_afterwards() {
     let Some(dist) = page() else { return };
     let _turn = TURN.lock().await;
     let server = serve(&dist);
-    let camera = [
-        "--use-fake-device-for-media-stream",
-        "--use-fake-ui-for-media-stream",
-    ];
-    let browser = Browser::with(&camera).await.unwrap();
+    let browser = Browser::with(&CAMERA).await.unwrap();
     browser.open(&server.address()).await.unwrap();
     browser
         .script("document.querySelector('#camera').click()", vec![])

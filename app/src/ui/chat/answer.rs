@@ -420,7 +420,8 @@ pub(super) fn plan_along(store: Store) {
         chat.task.track();
         let settings = chat.settings.get();
         if settings.similar > 0 {
-            chooser.track();
+            // A memo that nobody reads hears of nothing: tracking is not enough.
+            chooser.with(|_| ());
         }
         let ready = chat.writer().is_some();
         let now = round.get_value() + 1;
