@@ -230,6 +230,40 @@ pub struct Offer {
     pub fit: Fit,
 }
 
+/// A Flamingo that is published in parts, of which the person makes one file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToPack {
+    /// Its name in the list.
+    pub id: String,
+    /// Its name for a person.
+    pub name: String,
+    /// Who trained it.
+    pub publisher: String,
+    /// What its parts are licensed under.
+    pub licence: String,
+    /// What it is good at.
+    pub good_at: String,
+    /// Where a person reads about it.
+    pub page: String,
+    /// What it may be packed as, the smallest first.
+    pub sizes: Vec<PackedAs>,
+    /// The type of these that suits this machine best.
+    pub best: String,
+    /// The commands that make it so, one a line.
+    pub commands: String,
+}
+
+/// A type that a model may be packed as.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PackedAs {
+    /// Its name for `plume pack --dtype`.
+    pub dtype: String,
+    /// Bytes of the model then.
+    pub bytes: f64,
+    /// Whether it can run here.
+    pub fit: Fit,
+}
+
 /// What is kept on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Default, Serialize, Deserialize)]
 pub struct Storage {
@@ -250,6 +284,8 @@ pub struct Library {
     pub offers: Vec<Offer>,
     /// Where each is, in the same order.
     pub places: Vec<Place>,
+    /// What cannot be had as one file.
+    pub to_pack: Vec<ToPack>,
     /// What is kept.
     pub storage: Storage,
 }

@@ -1,15 +1,19 @@
 //! Small models that write, of random weights.
 
+use std::fs::File;
+use std::io::BufWriter;
 use std::path::Path;
 
 use anyhow::Result;
 use plume_core::backend::WeightData;
-use plume_core::checkpoint::{Source, asked};
+use plume_core::checkpoint::{Packed, Precision, Source, asked, pack};
 use plume_core::config::flamingo::FlamingoConfig;
 use plume_core::models::flamingo::Flamingo;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
+
+use crate::root;
 
 /// Weights that follow from a seed, a name and a place: near 1 for norms, small
 /// otherwise, so that layers neither vanish nor explode.
@@ -130,6 +134,62 @@ pub fn write_flamingo(folder: &Path, config: &FlamingoConfig, source: &dyn Sourc
     std::fs::write(folder.join("model.safetensors"), file)?;
     std::fs::write(folder.join("config.json"), config.to_json().to_string())?;
     std::fs::write(folder.join("tokenizer.json"), tokenizer().to_string())?;
+    write_pictures(folder)
+}
+
+/// Writes a Flamingo in one packed file with [`tokenizer`], a tensor at a time.
+///
+/// # Errors
+/// Where the file cannot be written or the sizes make no model.
+pub fn write_packed(
+    file: &Path,
+    config: &FlamingoConfig,
+    source: &dyn Source,
+    precision: Precision,
+) -> Result<()> {
+    let all = asked(|device, source| Flamingo::load(device, config, source))?;
+    let packed = Packed {
+        config: config.to_json(),
+        tokenizer: Some(tokenizer().to_string()),
+        ..Packed::default()
+    };
+    let out = BufWriter::new(File::create(file)?);
+    let out = pack(out, &packed, &all, source, precision, |_| {})?;
+    out.into_inner()?.sync_all()?;
+    Ok(())
+}
+
+/// Writes the IDEFICS of `tests/golden/flamingo` as it is published, with a
+/// tokenizer of words `w0` to `w39` and its own marks, and the two pictures.
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn write_idefics(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let from = root().join("tests/golden/flamingo/idefics");
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(from.join(file), folder.join(file))?;
+    }
+    let special = [
+        (1, "<s>"),
+        (2, "</s>"),
+        (40, "<fake_token_around_image>"),
+        (41, "<image>"),
+    ];
+    let mut tokenizer = tokenizer();
+    let vocab = (0..40).map(|id| (format!("w{id}"), Value::from(id)));
+    let mut vocab: serde_json::Map<String, Value> = vocab.collect();
+    let added = special.map(|(id, content)| {
+        vocab.remove(&format!("w{id}"));
+        vocab.insert(content.into(), id.into());
+        let mut token = tokenizer["added_tokens"][0].clone();
+        token["id"] = id.into();
+        token["content"] = content.into();
+        token
+    });
+    tokenizer["model"]["vocab"] = vocab.into();
+    tokenizer["added_tokens"] = Value::from_iter(added);
+    std::fs::write(folder.join("tokenizer.json"), tokenizer.to_string())?;
     write_pictures(folder)
 }
 

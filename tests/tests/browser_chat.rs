@@ -5,7 +5,6 @@ use plume_tests::chatting::{
     NAME, act, answer, choose_task, click, draw, generated, open, pictures_of, prompt_file,
     put_sample, reading, ready_made, record_clip, saved, send, set, small, type_into,
 };
-use plume_tests::root;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
@@ -164,13 +163,19 @@ async fn a_conversation_is_taught_stopped_changed_compared_and_found_again() {
     type_into(&browser, ".shot-answer", "w7 w8").await;
     // And a second one like it, switched off.
     click(&browser, ".shot [title='Duplicate']").await;
-    click(&browser, ".shot:nth-child(2) input[type='checkbox']").await;
-    browser
-        .until(
-            "return document.querySelector('#shots-total').textContent.includes('1 of 2 in use')",
+    // `2 of 2 in use · 8 tokens · 1 kB`, and `4 tokens · 512 B` on each card.
+    let costs = |second: &str, in_use: &str, times: u32| {
+        format!(
+            "const cost = at => document.querySelectorAll('.shot .timings')[at]?.textContent;
+             const tokens = parseInt(cost(0)), total = document.querySelector('#shots-total');
+             return tokens > 0 && cost(1) === '{second}' + cost(0)
+                && total.textContent.startsWith(`{in_use} in use · ${{{times} * tokens}} tokens · `)"
         )
-        .await
-        .unwrap();
+    };
+    browser.until(&costs("", "2 of 2", 2)).await.unwrap();
+    click(&browser, ".shot:nth-child(2) input[type='checkbox']").await;
+    let off = costs("would take ", "1 of 2", 1);
+    browser.until(&off).await.unwrap();
 
     // Stopped at once: the model would write on and on.
     set(&browser, "#most", "1500").await;
@@ -339,26 +344,6 @@ async fn what_goes_wrong_is_told_and_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn pictures_of_the_chat_for_eyes() {
-    let Some(dist) = page() else { return };
-    let _turn = TURN.lock().await;
-    let server = serve(&dist);
-    let browser = Browser::start().await.unwrap();
-    let model = small("eyes");
-    open(&browser, &server.address(), &model).await;
-    set(&browser, "#most", "6").await;
-    ready_made(&browser, "Made-up kinds", 8).await;
-    send(&browser).await;
-    let folder = root().join("target/shots");
-    std::fs::create_dir_all(&folder).unwrap();
-    for (size, dark) in [(1280, false), (1280, true), (360, false), (360, true)] {
-        let hue = if dark { "dark" } else { "light" };
-        let path = folder.join(format!("chat-{size}-{hue}.png"));
-        browser.shot(&path, size, dark).await.unwrap();
-    }
-}
-
-#[tokio::test]
 async fn examples_come_from_folders_and_tables_and_go_out_as_a_file() {
     let Some(dist) = page() else { return };
     let _turn = TURN.lock().await;
@@ -442,6 +427,12 @@ async fn examples_come_from_folders_and_tables_and_go_out_as_a_file() {
     assert!(
         chosen.contains("most similar, so last · cosine 1.000"),
         "{chosen}"
+    );
+    let left = "return document.querySelector('.shot.off .timings')?.textContent ?? ''";
+    let left = browser.script(left, vec![]).await.unwrap().to_string();
+    assert!(
+        left.contains("would take") && left.contains("not chosen"),
+        "{left}"
     );
 
     // Out as a file, and in again.

@@ -16,12 +16,14 @@ use tokio::sync::Mutex;
 static TURN: Mutex<()> = Mutex::const_new(());
 
 /// A browser in which a script hears what the worker says to the chat (`chat`)
-/// before the page does, and counts what the page wishes (`wishes`).
+/// before the page does, counts what the page wishes (`wishes`) and keeps the
+/// last wish of each kind (`asked`).
 async fn hearing(script: &str) -> Browser {
     let browser = Browser::start().await.unwrap();
     let source = format!(
         "const Native = Worker;
          window.wishes = {{}};
+         window.asked = {{}};
          window.Worker = class extends Native {{
              set onmessage(handle) {{
                  super.onmessage = handle && (event => {{
@@ -33,6 +35,7 @@ async fn hearing(script: &str) -> Browser {
              postMessage(message, ...more) {{
                  const name = Object.keys(message[0]?.Chat ?? {{}})[0];
                  wishes[name] = (wishes[name] ?? 0) + 1;
+                 asked[name] = message[0]?.Chat?.[name];
                  super.postMessage(message, ...more);
              }}
          }}"
@@ -148,6 +151,39 @@ async fn answered_once_more_a_turn_keeps_every_version() {
 }
 
 #[tokio::test]
+async fn a_seed_that_is_typed_gives_its_words_again() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    let browser = Browser::start().await.unwrap();
+    open(&browser, &server.address(), &reading("seed", 512)).await;
+    set(&browser, "#choice", "sample").await;
+    browser
+        .until("return document.querySelector('#temperature')")
+        .await
+        .unwrap();
+    set(&browser, "#temperature", "5").await;
+    set(&browser, "#top-p", "1").await;
+    set(&browser, "#most", "4").await;
+    put_sample(&browser, 1).await;
+    let again = async || {
+        click(&browser, ".turn [data-act='again']").await;
+        answer(&browser).await
+    };
+    let seed = "return document.querySelector('#seed').value";
+    let first = send(&browser).await;
+    // The same once more would be the same words: it is the next seed's turn.
+    let second = again().await;
+    assert_ne!(first, second);
+    assert_eq!(read(&browser, seed).await, "2");
+    set(&browser, "#seed", "1").await;
+    assert_eq!(again().await, first);
+    assert_eq!(read(&browser, seed).await, "1");
+    assert_eq!(again().await, second);
+    assert_eq!(read(&browser, seed).await, "2");
+}
+
+#[tokio::test]
 async fn the_measure_decides_which_compared_answer_counts() {
     let Some(dist) = page() else { return };
     let _turn = TURN.lock().await;
@@ -173,6 +209,48 @@ async fn the_measure_decides_which_compared_answer_counts() {
             .unwrap();
         assert_eq!(read(&browser, top).await, best);
     }
+}
+
+#[tokio::test]
+async fn what_was_compared_is_looked_into_as_it_was_scored() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    let browser = hearing("").await;
+    open(&browser, &server.address(), &small("scored")).await;
+    for (nth, words) in [(1, "w3"), (2, "w4 w5")] {
+        click(&browser, "#add-shot").await;
+        let field = format!(".shot:nth-child({nth}) .shot-answer");
+        type_into(&browser, &field, words).await;
+    }
+    compare(&browser).await;
+    set(&browser, "#orders", "6").await;
+    put_sample(&browser, 1).await;
+    let likeliest = send(&browser).await;
+    // Two examples have two orders.
+    let told = "return document.querySelector('.turn .timings').textContent";
+    let told = read(&browser, told).await;
+    assert!(told.as_str().unwrap().contains("over 2 orders"), "{told}");
+    let prompts = read(&browser, "return window.asked.Score.prompts").await;
+    let prompts = prompts.as_array().unwrap();
+    assert_eq!(prompts.len(), 2);
+    assert_ne!(prompts[0], prompts[1]);
+
+    // The blank before an answer belongs to it.
+    let looked = async |words: &str| {
+        let open = "document.querySelector('.turn .inside > summary').click()";
+        act(&browser, open).await;
+        let anyway = "const button = document.querySelector('.turn [data-act=\"look-anyway\"]');
+            button?.click(); ";
+        let asked = format!("return window.asked.Look?.answer === {}", json!(words));
+        browser.until(&format!("{anyway}{asked}")).await.unwrap();
+    };
+    looked(&format!(" {likeliest}")).await;
+    click(&browser, ".turn [data-act='edit']").await;
+    set(&browser, ".edit textarea", "w1 w2").await;
+    click(&browser, ".edit [data-act='save']").await;
+    browser.until(&format!("{SAID} === 'w1 w2'")).await.unwrap();
+    looked(" w1 w2").await;
 }
 
 #[tokio::test]
@@ -344,6 +422,12 @@ async fn the_view_follows_an_answer_unless_the_reader_scrolls_up() {
     answer(&browser).await;
 }
 
+/// Writes down what is read aloud, in `said`.
+const LISTEN: &str = "window.said = [];
+    const live = document.querySelector('#live');
+    new MutationObserver(() => said.push(live.textContent))
+        .observe(live, { childList: true, characterData: true, subtree: true });";
+
 #[tokio::test]
 async fn an_answer_is_read_aloud_once() {
     let Some(dist) = page() else { return };
@@ -359,11 +443,7 @@ async fn an_answer_is_read_aloud_once() {
     open(&browser, &server.address(), &small("aloud")).await;
     set(&browser, "#most", "12").await;
     put_sample(&browser, 1).await;
-    let listen = "window.said = [];
-        const live = document.querySelector('#live');
-        new MutationObserver(() => said.push(live.textContent))
-            .observe(live, { childList: true, characterData: true, subtree: true });";
-    act(&browser, listen).await;
+    act(&browser, LISTEN).await;
     let whole = send(&browser).await;
     let rest = whole.rsplit(". ").next().unwrap();
     browser
@@ -376,4 +456,37 @@ async fn an_answer_is_read_aloud_once() {
     assert_eq!(said.last().unwrap(), rest, "{said:?}");
     let spoken: usize = said.iter().map(String::len).sum();
     assert!(spoken <= whole.len(), "{said:?} {whole}");
+}
+
+#[tokio::test]
+async fn an_equal_answer_is_read_aloud_as_well() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    // A dot within a word ends no sentence.
+    let browser = hearing(
+        "for (const said of [chat.Text, chat.Written]) {
+             if (said) said.text = said.text.replaceAll(' ', ' 3.5');
+         }",
+    )
+    .await;
+    open(&browser, &server.address(), &small("equal")).await;
+    set(&browser, "#most", "4").await;
+    put_sample(&browser, 1).await;
+    act(&browser, LISTEN).await;
+    let first = send(&browser).await;
+    assert!(first.contains("3.5"), "{first}");
+    browser
+        .until("return window.said.length >= 1")
+        .await
+        .unwrap();
+    click(&browser, ".turn [data-act='again']").await;
+    assert_eq!(answer(&browser).await, first);
+    browser
+        .until("return window.said.length >= 2")
+        .await
+        .unwrap();
+    let told = format!("Answer: {first}");
+    let said = read(&browser, "return window.said").await;
+    assert_eq!(said, json!([told, told]));
 }

@@ -9,7 +9,7 @@ use plume_core::config::flamingo::FlamingoConfig;
 use plume_tests::browser::{Browser, page, serve};
 use plume_tests::chatting::{
     NAME, act, answer, choose_task, click, copy, give, open, page_whose_worker, put_sample,
-    reading, send, set, small, type_into, visit,
+    reading, ready_made, send, set, small, type_into, visit,
 };
 use plume_tests::root;
 use plume_tests::writers::{Endless, small_flamingo, write_flamingo};
@@ -19,6 +19,8 @@ use tokio::sync::Mutex;
 /// One browser at a time: two cores are soon busy.
 static TURN: Mutex<()> = Mutex::const_new(());
 
+/// What will be left out.
+const CUT: &str = "return document.querySelector('#cut .cut')?.textContent";
 const ERROR: &str = "return document.querySelector('#error')?.textContent";
 /// Why the last answer is not whole.
 const FAILED: &str = "return document.querySelector('.turn:last-child .failed')?.textContent";
@@ -391,4 +393,97 @@ async fn a_model_that_is_not_there_is_told_and_another_goes_on() {
     browser.device().await.unwrap();
     put_sample(&browser, 2).await;
     assert!(!send(&browser).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_turn_that_is_changed_waits_for_the_answer_that_is_written() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    let browser = Browser::start().await.unwrap();
+    open(&browser, &server.address(), &reading("waits", 4096)).await;
+    set(&browser, "#most", "4").await;
+    put_sample(&browser, 1).await;
+    send(&browser).await;
+    click(&browser, ".turn [data-act='edit']").await;
+    let begun = begin(&browser).await;
+    // To go on from the first turn would cut the second away in mid-answer.
+    let state = "const acts = ['ask-again', 'save'].map(act =>
+            document.querySelector(`.edit [data-act=\"${act}\"]`));
+        const disabled = acts.map(button => button.disabled);
+        acts.forEach(button => button.click());
+        return [...disabled, document.querySelectorAll('.turn').length]";
+    let state = browser.script(state, vec![]).await.unwrap();
+    assert_eq!(state, json!([true, true, 2]));
+    click(&browser, "#stop").await;
+    assert!(answer(&browser).await.starts_with(&begun));
+    set(&browser, "#most", "4").await;
+    click(&browser, ".edit [data-act='ask-again']").await;
+    let alone = "const turns = document.querySelectorAll('.turn');
+        return turns.length === 1 && turns[0].querySelector('.edit') === null";
+    browser.until(alone).await.unwrap();
+    assert!(!answer(&browser).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_told_before_and_after() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    let browser = Browser::start().await.unwrap();
+    open(&browser, &server.address(), &small("cut")).await;
+    ready_made(&browser, "Made-up kinds", 8).await;
+    act(
+        &browser,
+        "document.querySelectorAll('.shot [title=\"Duplicate\"]').forEach(b => b.click())",
+    )
+    .await;
+    let told = browser.until(CUT).await.unwrap();
+    assert!(
+        told.as_str().unwrap().contains("will be left out"),
+        "{told}"
+    );
+
+    // Answers that are compared need no more room than the longest of them.
+    act(
+        &browser,
+        "document.querySelector('#modes button:nth-child(2)').click()",
+    )
+    .await;
+    set(&browser, "#choices-input", "w3\nw4 w5 w6").await;
+    let fits = |pictures: usize| {
+        format!(
+            "return document.querySelector('#cut .cut') === null
+                && document.querySelector('#raw-prompt').textContent.split('<image>').length === {}",
+            pictures + 1
+        )
+    };
+    browser.until(&fits(17)).await.unwrap();
+    let left_out = "return document.querySelector('.turn:last-child .left-out')?.textContent";
+    let likely = "return document.querySelectorAll('.turn:last-child .likely').length";
+    send(&browser).await;
+    assert_eq!(browser.script(likely, vec![]).await.unwrap(), 2);
+    assert!(browser.script(left_out, vec![]).await.unwrap().is_null());
+
+    // A long one needs all of its room; what made it is told with the answer.
+    put_sample(&browser, 1).await;
+    browser.until(&fits(18)).await.unwrap();
+    set(
+        &browser,
+        "#choices-input",
+        &format!("w3\n{}", "w4 ".repeat(20)),
+    )
+    .await;
+    let before = browser.until(CUT).await.unwrap();
+    let before = before.as_str().unwrap();
+    assert!(before.contains("examples will be left out"), "{before}");
+    send(&browser).await;
+    assert_eq!(browser.script(likely, vec![]).await.unwrap(), 2);
+    let after = browser.script(left_out, vec![]).await.unwrap();
+    assert_eq!(after, before.replace("will be", "were"));
+
+    // The same is told of a turn that is changed.
+    click(&browser, ".turn:last-child [data-act='edit']").await;
+    let of_turn = "return document.querySelector('.edit .cut')?.textContent";
+    assert_eq!(browser.until(of_turn).await.unwrap(), before);
 }

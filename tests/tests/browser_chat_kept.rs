@@ -4,7 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use plume_tests::browser::{Browser, page, serve};
-use plume_tests::chatting::{act, choose_task, click, open, send, set, small, type_into, visit};
+use plume_tests::chatting::{
+    act, choose_task, click, open, put_sample, send, set, small, type_into, visit,
+};
 use serde_json::json;
 use tokio::sync::Mutex;
 
@@ -136,6 +138,92 @@ async fn two_tabs_keep_both_of_what_they_hold() {
     )
     .await;
     draft(&browser, "one two").await;
+}
+
+/// The numbers of the pictures that are kept.
+const PICTURES: &str = "(async () => {
+    const open = indexedDB.open('plume-chat');
+    await new Promise(done => open.onsuccess = done);
+    const all = open.result.transaction('media').objectStore('media').getAllKeys();
+    await new Promise(done => all.onsuccess = done);
+    open.result.close();
+    return all.result; })()";
+
+#[tokio::test]
+async fn a_picture_stays_while_another_tab_may_show_it() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    let browser = Browser::start().await.unwrap();
+    let switch = async |to: &thirtyfour::WindowHandle| {
+        let to = to.clone();
+        browser.driver.switch_to_window(to).await.unwrap();
+    };
+    let pictures = async || -> Vec<u32> {
+        let keys = format!("return {PICTURES}");
+        let keys = browser.script(&keys, vec![]).await.unwrap();
+        serde_json::from_value(keys).unwrap()
+    };
+    let left = async |count: usize| {
+        let there = format!("return {PICTURES}.then(all => all.length === {count})");
+        browser.until(&there).await.unwrap();
+    };
+    let delete = "document.querySelector(\".conversations [title='Delete']\").click()";
+    let shown = "return document.querySelector('#composer .media img')?.naturalWidth > 0";
+    visit(&browser, &server.address()).await;
+    choose_task(&browser, 4).await;
+    put_sample(&browser, 1).await;
+    type_into(&browser, "#composer", "one").await;
+    stored(&browser, "one").await;
+    let own = pictures().await;
+    assert_eq!(own.len(), 1);
+    // As if it had just been put in, and the words not yet kept.
+    let orphan = "return (async () => {
+        const open = indexedDB.open('plume-chat');
+        await new Promise(done => open.onsuccess = done);
+        const change = open.result.transaction('media', 'readwrite');
+        change.objectStore('media').put(['orphan', [new Blob(['x'])]], 7);
+        await new Promise(done => change.oncomplete = done);
+        open.result.close(); })()";
+    act(&browser, orphan).await;
+
+    // Another tab reads what is kept, and then takes the conversation away.
+    let first = browser.driver.window().await.unwrap();
+    let second = browser.driver.new_tab().await.unwrap();
+    switch(&second).await;
+    visit(&browser, &server.address()).await;
+    browser.until(shown).await.unwrap();
+    assert!(pictures().await.contains(&7));
+    act(&browser, delete).await;
+    for undo in ["!== null", "=== null"] {
+        let there = format!("return document.querySelector('#undo') {undo}");
+        browser.until(&there).await.unwrap();
+    }
+
+    // The first one still has it, and goes on.
+    switch(&first).await;
+    type_into(&browser, "#composer", " two").await;
+    stored(&browser, "one two").await;
+    let third = browser.driver.new_tab().await.unwrap();
+    for tab in [&first, &second] {
+        switch(tab).await;
+        browser.driver.close_window().await.unwrap();
+    }
+    // A page beside the chat sees when the tabs are gone.
+    switch(&third).await;
+    let beside = format!("{}precache.json", server.address());
+    browser.driver.goto(beside).await.unwrap();
+    let gone = "return navigator.locks.query().then(({ held }) => held.length === 0)";
+    browser.until(gone).await.unwrap();
+
+    // Who comes alone finds it, and deletes what nothing shows.
+    visit(&browser, &server.address()).await;
+    browser.until(shown).await.unwrap();
+    left(1).await;
+    assert_eq!(pictures().await, own);
+    // So does it while it stays alone.
+    act(&browser, delete).await;
+    left(0).await;
 }
 
 #[tokio::test]

@@ -4,17 +4,19 @@
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use plume_core::checkpoint::Precision;
 use plume_core::config::flamingo::ResamplerKind;
-use plume_tests::browser::{Browser, page, serve};
+use plume_tests::browser::{Browser, page, sample, serve};
 use plume_tests::chatting::{
     act, answer, click, generated, give, open, page_whose_worker, pictures_of, prompt_file,
-    ready_made, send, set, small, visit,
+    put_sample, ready_made, send, set, small, visit,
 };
 use plume_tests::command::well;
 use plume_tests::hub::Hub;
 use plume_tests::root;
-use plume_tests::writers::{Endless, small_flamingo, write_flamingo};
+use plume_tests::writers::{Endless, small_flamingo, write_flamingo, write_idefics, write_packed};
 use tokio::sync::Mutex;
 
 /// One browser at a time: two cores are soon busy.
@@ -70,6 +72,40 @@ async fn a_packed_model_from_disk_writes_what_the_command_writes() {
                 "{model:?} {device}"
             );
         }
+    }
+}
+
+/// Words, marks and ends of another kind of model, and another preparation of
+/// pictures.
+#[tokio::test]
+async fn an_idefics_from_disk_writes_what_the_command_writes() {
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let server = serve(&dist);
+    let browser = Browser::start().await.unwrap();
+    visit(&browser, &server.address()).await;
+    let folder = root().join("target/tmp-chat/idefics");
+    write_idefics(&folder).unwrap();
+    let folder = folder.canonicalize().unwrap();
+    give(&browser, &folder).await;
+    // It reads little.
+    set(&browser, "#most", "8").await;
+    put_sample(&browser, 1).await;
+    let planned = "return document.querySelector('#raw-prompt').textContent.includes('<image>')";
+    browser.until(planned).await.unwrap();
+    let first = [sample("orange-cat.png")];
+    let prompt = prompt_file(&browser, &first, &folder).await;
+    for device in ["cpu", "gpu"] {
+        browser.choose_device(device).await.unwrap();
+        let written = if device == "cpu" {
+            send(&browser).await
+        } else {
+            click(&browser, ".turn [data-act='again']").await;
+            answer(&browser).await
+        };
+        let options = ["--greedy", "--max-new-tokens", "8", "--device", device];
+        assert_eq!(written, generated(&folder, &prompt, &options), "{device}");
+        assert!(!written.is_empty());
     }
 }
 
@@ -246,6 +282,75 @@ async fn what_does_not_fit_comes_only_where_it_is_wanted_anyway() {
     browser.until(named).await.unwrap();
 }
 
+/// A model of OpenFlamingo-3B's widths with a small image tower, in f16: more
+/// bytes than WebAssembly can address.
+fn vast() -> PathBuf {
+    let folder = root().join("target/tmp-chat/vast");
+    let mut config = small_flamingo();
+    (config.lm.width, config.lm.embed_width) = (2048, 2048);
+    (config.lm.heads, config.lm.mlp_width, config.lm.layers) = (16, 8192, 28);
+    let xattn = &mut config.xattn;
+    (xattn.heads, xattn.head_dim, xattn.mlp_width) = (8, 64, 8192);
+    xattn.layers = (0..28).collect();
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("vast.gguf");
+    write_packed(&file, &config, &Endless(5), Precision::F16).unwrap();
+    file.canonicalize().unwrap()
+}
+
+/// Takes minutes and 16 GB of memory, and so runs only where `PLUME_FULL` asks.
+#[tokio::test]
+async fn more_weights_than_wasm_addresses_pass_on_to_the_graphics_processor() {
+    if std::env::var_os("PLUME_FULL").is_none() {
+        println!("skipped: PLUME_FULL does not ask for it");
+        return;
+    }
+    let Some(dist) = page() else { return };
+    let _turn = TURN.lock().await;
+    let model = vast();
+    let bytes = std::fs::metadata(&model).unwrap().len();
+    assert!(bytes > 1 << 32, "{bytes}");
+    let server = serve(&dist);
+    let browser = Browser::start().await.unwrap();
+    visit(&browser, &server.address()).await;
+    browser.choose_device("gpu").await.unwrap();
+    // A processor that only software plays is not counted on: it is asked twice.
+    let files = [model.clone()];
+    browser.choose_files("#model-input", &files).await.unwrap();
+    let told = "return document.querySelector('#error')?.textContent.includes('once more')";
+    browser.until(told).await.unwrap();
+    browser.choose_files("#model-input", &files).await.unwrap();
+    let hours = Duration::from_secs(1800);
+    let named = "return document.querySelector('.model-name').textContent === 'vast.gguf'";
+    browser.until_within(named, hours).await.unwrap();
+
+    set(&browser, "#most", "4").await;
+    put_sample(&browser, 1).await;
+    let picture = "return document.querySelector('#raw-prompt').textContent.includes('<image>')";
+    browser.until(picture).await.unwrap();
+    let first = sample("orange-cat.png");
+    let prompt = prompt_file(&browser, &[first], model.parent().unwrap()).await;
+    click(&browser, "#send").await;
+    let done = "return document.querySelector('.turn .timings, .turn .failed') !== null";
+    browser.until_within(done, hours).await.unwrap();
+    let memory = "return +document.querySelector('.turn .timings').dataset.memory";
+    let memory = browser.script(memory, vec![]).await.unwrap();
+    let memory = memory.as_f64().unwrap();
+    let mib = |bytes: f64| bytes / f64::from(1 << 20);
+    println!(
+        "a Flamingo of {:.0} MiB writes with {:.0} MiB of wasm memory",
+        mib(bytes as f64),
+        mib(memory)
+    );
+    let written = answer(&browser).await;
+    // Before the command takes as much again.
+    drop(browser);
+    let options = ["--greedy", "--max-new-tokens", "4", "--device", "cpu"];
+    assert_eq!(written, generated(&model, &prompt, &options));
+    assert!(mib(memory) < 256.0, "{memory}");
+    std::fs::remove_file(&model).unwrap();
+}
+
 /// A model that keeps 256 KiB of each picture, and reads six of them.
 fn sightly() -> PathBuf {
     let folder = root().join("target/tmp-chat/sightly");
@@ -257,7 +362,8 @@ fn sightly() -> PathBuf {
 }
 
 /// Turns of the page's samples, one picture each, as fast as they are answered;
-/// notes the bytes of WebAssembly's memory after each.
+/// notes the bytes of WebAssembly's memory after each, and those of buffers on
+/// the graphics processor.
 const TURNS: &str = "window.memory = [];
     const wait = async found => { while (!found()) await new Promise(done => setTimeout(done, 10)); };
     const last = css => [...document.querySelectorAll(css)].pop();
@@ -269,7 +375,8 @@ const TURNS: &str = "window.memory = [];
             await wait(() => document.querySelectorAll('.turn').length === n
                 && last('.turn').getAttribute('aria-busy') === 'false'
                 && last('.turn').querySelector('.timings, .failed'));
-            memory.push(+last('.turn').querySelector('.timings')?.dataset.memory);
+            const { memory: wasm, gpu } = last('.turn').querySelector('.timings')?.dataset ?? {};
+            memory.push([+wasm, +gpu]);
         }
     })();";
 
@@ -278,27 +385,34 @@ async fn a_long_conversation_takes_no_more_memory_than_what_is_read_of_it() {
     let Some(dist) = page() else { return };
     let _turn = TURN.lock().await;
     let server = serve(&dist);
-    let browser = Browser::start().await.unwrap();
-    open(&browser, &server.address(), &sightly()).await;
-    browser.choose_device("cpu").await.unwrap();
-    set(&browser, "#most", "6").await;
-    click(&browser, "#chat-samples").await;
-    browser
-        .until("return document.querySelectorAll('.composer-samples .sample').length >= 13")
-        .await
-        .unwrap();
-    act(&browser, TURNS).await;
-    let memory = "return window.memory.length === 50 && window.memory";
-    let memory = browser.until(memory).await.unwrap();
-    let memory: Vec<f64> = serde_json::from_value(memory).unwrap();
-    let mib = |turn: usize| memory[turn - 1] / f64::from(1 << 20);
-    println!(
-        "{:.1} MiB after 5 turns, {:.1} after 25, {:.1} after 50",
-        mib(5),
-        mib(25),
-        mib(50)
-    );
-    // Pictures that are not read any more are kept for a while: 16 of them.
-    assert!(mib(5) > 1.0 && mib(25) <= mib(5) + 12.0, "{memory:?}");
-    assert!(mib(50) <= mib(25) + 1.0, "{memory:?}");
+    let model = sightly();
+    for device in ["cpu", "gpu"] {
+        let browser = Browser::start().await.unwrap();
+        open(&browser, &server.address(), &model).await;
+        browser.choose_device(device).await.unwrap();
+        set(&browser, "#most", "6").await;
+        click(&browser, "#chat-samples").await;
+        browser
+            .until("return document.querySelectorAll('.composer-samples .sample').length >= 13")
+            .await
+            .unwrap();
+        act(&browser, TURNS).await;
+        let memory = "return window.memory.length === 50 && window.memory";
+        let minutes = Duration::from_secs(600);
+        let memory = browser.until_within(memory, minutes).await.unwrap();
+        let memory: Vec<[f64; 2]> = serde_json::from_value(memory).unwrap();
+        let mib = |turn: usize, of: usize| memory[turn - 1][of] / f64::from(1 << 20);
+        for (of, name) in ["WebAssembly", "buffers"].into_iter().enumerate() {
+            println!(
+                "{device}, {name}: {:.1} MiB after 5 turns, {:.1} after 25, {:.1} after 50",
+                mib(5, of),
+                mib(25, of),
+                mib(50, of)
+            );
+            // Pictures that are not read any more are kept for a while: 16 of them.
+            assert!(mib(25, of) <= mib(5, of) + 16.0, "{memory:?}");
+            assert!(mib(50, of) <= mib(25, of) + 1.0, "{memory:?}");
+        }
+        assert!(mib(5, 0) > 1.0 && (mib(5, 1) > 1.0) == (device == "gpu"));
+    }
 }

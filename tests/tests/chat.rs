@@ -253,7 +253,50 @@ fn stopping_leaves_what_is_there<B: Backend>(backend: &B) {
     .unwrap();
     assert_eq!((answer.end, answer.tokens), (End::Told, 4));
     assert!(all.starts_with(&answer.text), "{all} {}", answer.text);
+    // Of a search the best text so far is left, all of its words.
+    let beams = Method::Beams {
+        width: 3,
+        length_penalty: 1.0,
+    };
+    let mut free = options(beams, 12);
+    free.stop_tokens.clear();
+    let mut asked = 0;
+    let answer = block_on(chat.write(&segments, &free, &[], async |_| {
+        asked += 1;
+        if asked >= 6 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }));
+    let answer = answer.unwrap();
+    let words = answer.text.split_whitespace().count();
+    assert!(answer.tokens > 2 && answer.tokens < 12, "{answer:?}");
+    assert_eq!((answer.end, words), (End::Told, answer.tokens));
     let go_on = async |_: Option<&str>| ControlFlow::Continue(());
+    let again = block_on(chat.write(&segments, &options(Method::Greedy, 12), &[], go_on));
+    assert_eq!(again.unwrap().text, all);
+    // Stopped while a long prompt is read, a piece of which is read already.
+    let words = "w5 w6 w7 ".repeat(100);
+    let long = [shown("b"), said(&words)];
+    let fresh = alone(&other, &long, &options(Method::Greedy, 12), &[]).0;
+    let mut pieces = 0;
+    let greedy = options(Method::Greedy, 12);
+    let answer = block_on(chat.write(&long, &greedy, &[], async |_| {
+        pieces += 1;
+        if pieces == 2 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }));
+    let answer = answer.unwrap();
+    assert_eq!(
+        (answer.end, answer.tokens, &*answer.text),
+        (End::Told, 0, "")
+    );
+    let again = block_on(chat.write(&long, &options(Method::Greedy, 12), &[], go_on));
+    assert_eq!(again.unwrap().text, fresh);
     let again = block_on(chat.write(&segments, &options(Method::Greedy, 12), &[], go_on));
     assert_eq!(again.unwrap().text, all);
     // A string that ends it is left out.

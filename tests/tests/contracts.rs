@@ -120,14 +120,7 @@ fn a_second_pass_makes_no_object_on_the_gpu() {
                 .read(),
         )
         .unwrap();
-        let after = gpu.counters();
-        Counters {
-            dispatches: after.dispatches - before.dispatches,
-            submits: after.submits - before.submits,
-            objects: after.objects - before.objects,
-            work: after.work - before.work,
-            read: after.read - before.read,
-        }
+        gpu.counters().since(before)
     };
     let first = pass();
     assert!(first.objects > 20, "{first:?}");
@@ -145,6 +138,7 @@ fn a_second_pass_makes_no_object_on_the_gpu() {
 fn a_model_that_goes_gives_its_memory_back() {
     let Some(gpu) = gpu() else { return };
     let (rows, cols) = (64, 64);
+    let mut held = Vec::new();
     for _ in 0..3 {
         let data = WeightData::F32(vec![1.0; rows * cols]);
         let weight = Weight::new(gpu.weight("w", data, rows, cols).unwrap(), rows, cols);
@@ -153,7 +147,9 @@ fn a_model_that_goes_gives_its_memory_back() {
         // Gone before the product is submitted.
         drop(weight);
         assert_eq!(block_on(y.read()).unwrap(), [64.0; 64]);
+        held.push(gpu.counters().held);
     }
+    assert!(held[0] < 64 * 64 * 4 && held[2] == held[0], "{held:?}");
 }
 
 /// Every `.rs` file below a folder, with its text.

@@ -73,14 +73,7 @@ fn tokens(gpu: &Gpu, config: &FlamingoConfig) -> Vec<Counters> {
             x = x.narrow(ids.len() - 1, 1).unwrap();
         }
         block_on(lm.logits(&x).unwrap().top_k(1).unwrap().read()).unwrap();
-        let after = gpu.counters();
-        Counters {
-            dispatches: after.dispatches - before.dispatches,
-            submits: after.submits - before.submits,
-            objects: after.objects - before.objects,
-            work: after.work - before.work,
-            read: after.read - before.read,
-        }
+        gpu.counters().since(before)
     };
     step(&[95, 1, 2, 3]);
     (4..10).map(|id| step(&[id])).collect()

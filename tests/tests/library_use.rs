@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use plume_tests::browser::{Browser, page};
+use plume_tests::chatting;
 use plume_tests::checkpoint::Sizes;
 use plume_tests::command::{printed, well};
 use plume_tests::hub::{Hub, Manners};
@@ -297,4 +298,84 @@ async fn what_is_recorded_comes_from_the_hub() {
         return rows.length > 0 && rows.map(row => row.dataset.right)";
     let rows = scene.browser.until(rows).await.unwrap();
     assert_eq!(rows, json!(vec!["true"; 6]));
+}
+
+/// What is published in parts is said in the chat alone: how large it would be
+/// packed, whether it would fit, and the commands that make it.
+#[tokio::test]
+async fn flamingos_are_listed_with_the_commands_that_pack_them() {
+    const THREE: &str = ".to-pack[data-id='openflamingo-3b']";
+    let _turn = TURN.lock().await;
+    let Some(scene) = Scene::open().await else {
+        return;
+    };
+    let browser = &scene.browser;
+    let none = "return document.querySelectorAll('.to-pack').length";
+    assert_eq!(browser.script(none, vec![]).await.unwrap(), 0);
+
+    let permissions = json!({"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]});
+    let tools = browser.driver.cdp();
+    tools
+        .send_raw("Browser.grantPermissions", permissions)
+        .await
+        .unwrap();
+    browser.driver.goto("about:blank").await.unwrap();
+    let address = format!("{}?hub={}", scene.server.address(), scene.hub.address());
+    chatting::visit(browser, &address).await;
+    chatting::act(browser, "document.querySelector('#model-button').click()").await;
+    let all = "return document.querySelectorAll('.to-pack').length === 10";
+    browser.until(all).await.unwrap();
+
+    // Without a graphics processor 16 bits are widened to more than a page has.
+    let sizes = format!(
+        "return [...document.querySelectorAll(\"{THREE} .fit\")]
+            .map(one => [one.dataset.dtype, one.dataset.fit, one.textContent])"
+    );
+    let sizes = browser.script(&sizes, vec![]).await.unwrap();
+    let sizes: Vec<[String; 3]> = serde_json::from_value(sizes).unwrap();
+    let [four, eight, sixteen] = sizes.as_slice() else {
+        panic!("{sizes:?}");
+    };
+    assert_eq!([&four[0], &eight[0], &sixteen[0]], ["q4_0", "q8_0", "f16"]);
+    assert!(four[2].contains("1.50 GB") && eight[2].contains("2.72 GB"));
+    assert_ne!(four[1], "no", "{four:?}");
+    assert_eq!(sixteen[1], "no", "{sixteen:?}");
+    assert!(sixteen[2].contains("Does not fit this device: needs 10.9 GB"));
+    let page = format!("return document.querySelector(\"{THREE} h4 a\").href");
+    let page = browser.script(&page, vec![]).await.unwrap();
+    let published = "/openflamingo/OpenFlamingo-3B-vitl-mpt1b";
+    assert_eq!(page, format!("{}{published}", scene.hub.address()));
+
+    chatting::click(browser, &format!("{THREE} summary")).await;
+    chatting::click(browser, &format!("{THREE} details button")).await;
+    let copied = format!(
+        "return document.querySelector(\"{THREE} details button\").textContent.includes('Copied')"
+    );
+    browser.until(&copied).await.unwrap();
+    let shown = format!("return document.querySelector(\"{THREE} pre\").textContent");
+    let shown = browser.script(&shown, vec![]).await.unwrap();
+    let clipboard = "window.copied = null;
+        navigator.clipboard.readText().then(text => window.copied = text)";
+    chatting::act(browser, clipboard).await;
+    assert_eq!(browser.until("return window.copied").await.unwrap(), shown);
+    let commands = shown.as_str().unwrap();
+    assert!(
+        commands.starts_with("hf download openflamingo/OpenFlamingo-3B-vitl-mpt1b checkpoint.pt")
+            && commands.contains("\nplume pack --from OpenFlamingo-3B-vitl-mpt1b/checkpoint.pt"),
+        "{commands}"
+    );
+
+    let folder = root().join("target/shots");
+    std::fs::create_dir_all(&folder).unwrap();
+    let see = "document.querySelector('#to-pack').scrollIntoView()";
+    for (size, dark) in [(1280, false), (1280, true), (390, false), (390, true)] {
+        chatting::act(browser, see).await;
+        let scheme = if dark { "dark" } else { "light" };
+        let path = folder.join(format!("flamingos-{size}-{scheme}.png"));
+        browser.shot(&path, size, dark).await.unwrap();
+        let fits = "const d = document.querySelector('#model-dialog');
+            return d.scrollWidth <= d.clientWidth && d.getBoundingClientRect().right <= innerWidth";
+        let fits = browser.script(fits, vec![]).await.unwrap();
+        assert_eq!(fits, true, "the library is wider than {size}");
+    }
 }

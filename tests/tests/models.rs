@@ -7,14 +7,18 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use plume_core::checkpoint::inventory;
+use plume_core::checkpoint::{Precision, idefics_config, inventory, packed_bytes};
 use plume_core::config::ClipConfig;
+use plume_core::config::flamingo::FlamingoConfig;
 use plume_core::hub::{
-    Head, Http, Hub as Address, HubError, Listing, Published, Registry, resolve,
+    Head, Http, Hub as Address, HubError, InParts, Listing, PackedBytes, Published, Registry,
+    resolve,
 };
-use plume_tests::command::printed;
+use plume_core::image::{Family, Preprocess};
+use plume_core::tasks::writer::WriterConfig;
+use plume_tests::command::{printed, well};
 use plume_tests::hub::{Content, Hub, Manners};
-use plume_tests::{plume, root};
+use plume_tests::{names, plume, root};
 
 fn registry() -> Registry {
     let json = std::fs::read_to_string(root().join("www/models.json")).unwrap();
@@ -105,6 +109,89 @@ fn sizes_in_the_list_follow_from_the_models() {
         assert_eq!(model.bytes(), 4 * model.parameters, "{}", model.id);
         assert!(!model.good_at.is_empty() && !model.licence.is_empty());
     }
+}
+
+/// The sizes of a Flamingo of the list.
+fn flamingo(id: &str) -> FlamingoConfig {
+    let open = |name| FlamingoConfig::open_flamingo(name).unwrap();
+    match id.trim_end_matches("-instruct") {
+        "openflamingo-3b" => open("OpenFlamingo-3B"),
+        "openflamingo-4b" => open("OpenFlamingo-4B"),
+        "openflamingo-9b" => open("OpenFlamingo-9B"),
+        // Its table is as long as MPT-7B's own, its tokens in the middle of it.
+        "otter-image-mpt7b" => {
+            let mut config = open("OpenFlamingo-9B");
+            config.lm.vocab_size = 50_432;
+            config
+        }
+        "idefics-9b" => {
+            let published = &names::published("flamingo/names.json")["IDEFICS-9B"];
+            idefics_config(&published.config.to_string()).unwrap()
+        }
+        mini => FlamingoConfig::flamingo_mini(mini, [5, 28_696], 50_265).unwrap(),
+    }
+}
+
+/// Packed as `plume pack` would; of the tokenizer's own added tokens nothing is
+/// known here, which are kilobytes.
+#[test]
+fn sizes_of_flamingos_in_the_list_follow_from_the_models() {
+    let mut wrong = Vec::new();
+    for model in registry().flamingos {
+        let config = flamingo(&model.id);
+        let preprocess = Preprocess::clip(config.vision.image_size(), Family::OpenClip);
+        let writer = WriterConfig::open_flamingo(config.clone(), preprocess, "{}".into());
+        let all = writer.asked().unwrap();
+        let numbers = all
+            .iter()
+            .map(|asked| asked.shape.iter().product::<usize>());
+        let found = InParts {
+            parameters: numbers.sum::<usize>() as u64,
+            packed: PackedBytes {
+                q4_0: packed_bytes(&all, Precision::Q4_0),
+                q8_0: packed_bytes(&all, Precision::Q8_0),
+                f16: packed_bytes(&all, Precision::F16),
+            },
+            token_bytes: config.lm.bytes_per_token() as u64,
+            image_bytes: config.bytes_per_image() as u64,
+            picture_bytes: config.vision.picture_bytes(),
+            ..model.clone()
+        };
+        assert!(!model.good_at.is_empty() && !model.licence.is_empty());
+        if found != model {
+            wrong.push(found);
+        }
+    }
+    let json = serde_json::to_string_pretty(&wrong).unwrap();
+    assert!(wrong.is_empty(), "models.json should have {json}");
+}
+
+#[test]
+fn flamingos_are_packed_by_commands_that_there_are() {
+    let help = well(&["pack", "--help"]);
+    let flamingos = registry().flamingos;
+    for model in &flamingos {
+        let commands = model.commands("q8_0");
+        let lines: Vec<&str> = commands.lines().collect();
+        let (pack, downloads) = lines.split_last().unwrap();
+        assert_eq!(downloads.len(), model.parts.len());
+        for flag in pack.split(' ').filter(|word| word.starts_with("--")) {
+            assert!(help.contains(&format!("{flag} <")), "{flag}: {help}");
+        }
+        // Every part is given as it was downloaded.
+        for line in downloads {
+            let (_, folder) = line.rsplit_once(" --local-dir ").unwrap();
+            let given = |end: &str| pack.contains(&format!(" {folder}{end}"));
+            assert!(given("/") || given(" "), "{folder}: {pack}");
+        }
+    }
+    let first = flamingos.iter().find(|m| m.id == "openflamingo-3b");
+    let expected = "\
+hf download openflamingo/OpenFlamingo-3B-vitl-mpt1b checkpoint.pt --local-dir OpenFlamingo-3B-vitl-mpt1b
+hf download timm/vit_large_patch14_clip_224.openai open_clip_model.safetensors open_clip_config.json --local-dir vit_large_patch14_clip_224.openai
+hf download anas-awadalla/mpt-1b-redpajama-200b --local-dir mpt-1b-redpajama-200b
+plume pack --from OpenFlamingo-3B-vitl-mpt1b/checkpoint.pt --vision vit_large_patch14_clip_224.openai --lm mpt-1b-redpajama-200b --dtype q4_0 --name \"OpenFlamingo-3B\" --to openflamingo-3b-q4_0.gguf";
+    assert_eq!(first.unwrap().commands("q4_0"), expected);
 }
 
 #[test]

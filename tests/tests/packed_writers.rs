@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use plume_cli::model::{ModelFiles, open_weights};
 use plume_cli::writer::{self, WriterFiles};
 use plume_core::backend::Backend;
-use plume_core::checkpoint::{Assembly, Layout, flamingo_config, writes};
+use plume_core::checkpoint::{Assembly, Layout, Precision, flamingo_config, packed_bytes, writes};
 use plume_core::cpu::Candle;
 use plume_core::models::lm::{Decoder, Pass};
 use plume_core::prompts::{Ask, Segment, Shot};
@@ -17,7 +17,7 @@ use plume_core::tasks::writer::{Writer, WriterModel};
 use plume_tests::command::well;
 use plume_tests::gguf::package_agrees;
 use plume_tests::tiny::write_flamingo_tiny;
-use plume_tests::writers::{Drawn, small_flamingo, write_flamingo, write_pictures};
+use plume_tests::writers::{Drawn, small_flamingo, write_flamingo, write_idefics, write_pictures};
 use plume_tests::{cosine, gpu, max_error, root};
 use serde_json::{Value, json};
 
@@ -65,16 +65,22 @@ fn a_packed_flamingo_is_the_same<B: Backend>(backend: &B, name: &str) {
     write_flamingo(&folder, &small_flamingo(), &Drawn(3)).unwrap();
     let segments = segments(&folder);
     let whole = logits(backend, &folder, &segments, &folder);
-    for (dtype, least) in [
-        ("f32", 1.0),
-        ("f16", 0.999_999),
-        ("q8_0", 0.999),
-        ("q4_0", 0.9),
+    for (dtype, precision, least) in [
+        ("f32", Precision::F32, 1.0),
+        ("f16", Precision::F16, 0.999_999),
+        ("q8_0", Precision::Q8_0, 0.999),
+        ("q4_0", Precision::Q4_0, 0.9),
     ] {
         let file = folder.join(format!("{dtype}.gguf"));
         pack(&folder, &file, dtype);
         let before = WriterFiles::open(&folder).unwrap().config;
-        let mut after = WriterFiles::open(&file).unwrap().config;
+        let packed = WriterFiles::open(&file).unwrap();
+        let tensors = packed.checkpoint.file();
+        let stored = tensors.names().filter_map(|name| tensors.stored(name));
+        let bytes: u64 = stored.map(|tensor| tensor.bytes).sum();
+        let foretold = packed_bytes(&before.asked().unwrap(), precision);
+        assert_eq!(bytes, foretold, "{dtype}");
+        let mut after = packed.config;
         assert_eq!(after.to_packed(), before.to_packed(), "{dtype}");
         after.layout = before.layout;
         assert_eq!(after, before, "{dtype}");
@@ -248,34 +254,8 @@ fn agreement_is_counted() {
 /// packed file.
 #[test]
 fn idefics_is_read_and_packed_as_published() {
-    let from = root().join("tests/golden/flamingo/idefics");
     let folder = scratch("packed-idefics");
-    for file in ["config.json", "model.safetensors"] {
-        std::fs::copy(from.join(file), folder.join(file)).unwrap();
-    }
-    let special = [
-        (1, "<s>"),
-        (2, "</s>"),
-        (40, "<fake_token_around_image>"),
-        (41, "<image>"),
-    ];
-    let mut tokenizer = plume_tests::writers::tokenizer();
-    let vocab = (0..40).map(|id| (format!("w{id}"), Value::from(id)));
-    let mut vocab: serde_json::Map<String, Value> = vocab.collect();
-    let added = special.map(|(id, content)| {
-        vocab.remove(&format!("w{id}"));
-        vocab.insert(content.into(), id.into());
-        let mut token = tokenizer["added_tokens"][0].clone();
-        token["id"] = id.into();
-        token["content"] = content.into();
-        token
-    });
-    tokenizer["model"]["vocab"] = vocab.into();
-    tokenizer["added_tokens"] = Value::from_iter(added);
-    std::fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).unwrap();
-    image::RgbImage::from_fn(40, 32, |x, y| image::Rgb([x as u8 * 6, y as u8 * 7, 90]))
-        .save(folder.join("a.png"))
-        .unwrap();
+    write_idefics(&folder).unwrap();
 
     let device = Candle::new();
     let segments = [

@@ -203,6 +203,9 @@ pub struct Pace {
     /// Bytes of WebAssembly memory after it.
     #[serde(default)]
     pub memory: f64,
+    /// Bytes of its buffers on the graphics processor after it.
+    #[serde(default)]
+    pub gpu: f64,
 }
 
 /// Why an answer ended.

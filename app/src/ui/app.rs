@@ -67,7 +67,24 @@ pub fn App() -> impl IntoView {
         <div class="drop-veil" aria-hidden="true" class:shown=move || over.get()>
             <p>{veil}</p>
         </div>
-        <p id="live" class="unseen" role="status" aria-live="polite">{move || store.announcement.get()}</p>
+        <Live/>
+    }
+}
+
+/// What is told to those who do not see the page. Each time it is an element of
+/// its own: the same words once more change no text, and would not be read aloud.
+#[component]
+fn Live() -> impl IntoView {
+    let store = store();
+    let count = StoredValue::new(0_u32);
+    let told = move || {
+        count.update_value(|count| *count += 1);
+        [(count.get_value(), store.announcement.get())]
+    };
+    view! {
+        <p id="live" class="unseen" role="status" aria-live="polite">
+            <For each=told key=|(nth, _)| *nth let(told)><span>{told.1}</span></For>
+        </p>
     }
 }
 

@@ -4,7 +4,7 @@ use leptos::prelude::*;
 use serde_json::json;
 
 use super::store::{Model, Status, Store};
-use super::web::save;
+use super::web::save_text;
 
 /// Quotes a field of CSV where it must be; a leading sign that a spreadsheet
 /// would run as a formula is kept from it.
@@ -33,7 +33,7 @@ pub(super) fn csv(store: Store) {
             }
         }
     }
-    save("plume.csv", "text/csv", &out);
+    save_text("plume.csv", "text/csv", &out);
 }
 
 /// Labels, templates and one object for each picture.
@@ -68,7 +68,7 @@ pub(super) fn json(store: Store) {
         "templates": untrack(|| store.used_templates()),
         "images": pictures,
     });
-    save("plume.json", "application/json", &format!("{whole:#}"));
+    save_text("plume.json", "application/json", &format!("{whole:#}"));
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use wasm_bindgen::JsCast;
 use web_sys::HtmlElement;
 
 use super::findings::Findings;
+use super::flamingos::Flamingos;
 use super::intake::take;
 use super::offer::{OfferItem, megabytes};
 use super::store::{Check, Job, Model, store};
@@ -74,6 +75,7 @@ pub(super) fn LibraryDialog(dialog: NodeRef<Dialog>) -> impl IntoView {
             }}
             {failed}
             <Shelf/>
+            <Show when=move || store.job.get() == Job::Chat><Flamingos/></Show>
             <Elsewhere close=Callback::new(move |()| close())/>
             <Kept/>
         </dialog>
@@ -113,7 +115,7 @@ fn Writes() -> impl IntoView {
             <p>{about}</p>
             <p class="hint">
                 "The model that comes with this page is small and knows drawings of everyday things. For photographs "
-                "take an OpenFlamingo or one of its kin, as "<code>"plume pack"</code>" makes it of what is published: one GGUF file."
+                "take an OpenFlamingo or one of its kin: "<code>"plume pack"</code>" makes one GGUF file of what is published, as is shown below."
             </p>
             <Show when=own>
                 <div class="row">
@@ -221,7 +223,9 @@ fn Shelf() -> impl IntoView {
         !all.is_empty() && !all.iter().any(|o| found(o, &search))
     };
     view! {
-        <input id="model-search" type="search" placeholder="Search by name, publisher or purpose" aria-label="Search models" on:input=move |event| search.set(event_target_value(&event))/>
+        <Show when=move || !of_job().is_empty()>
+            <input id="model-search" type="search" placeholder="Search by name, publisher or purpose" aria-label="Search models" prop:value=move || search.get() on:input=move |event| search.set(event_target_value(&event))/>
+        </Show>
         {GROUPS
             .iter()
             .map(|&(title, low, high)| {

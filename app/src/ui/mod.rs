@@ -7,6 +7,7 @@ mod chat;
 mod client;
 mod export;
 mod findings;
+mod flamingos;
 mod header;
 mod intake;
 mod labels;

@@ -35,7 +35,8 @@ impl Fit {
         }
     }
 
-    fn words(&self) -> String {
+    /// What it means to a person.
+    pub(super) fn words(&self) -> String {
         match self {
             Self::Yes => "Fits this device".to_owned(),
             Self::Barely(why) => format!("May be hard on this device: {why}"),

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use leptos::prelude::*;
 
 use super::chat::Chat;
-use crate::protocol::{Checked, Device, Loaded, Offer, PictureId, Place, Scores, Storage, Timings};
+use crate::protocol::{
+    Checked, Device, Loaded, Offer, PictureId, Place, Scores, Storage, Timings, ToPack,
+};
 
 /// How far a picture is.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,6 +109,8 @@ pub(super) struct Store {
     pub(super) report: RwSignal<String>,
     /// The models of the library.
     pub(super) offers: RwSignal<Vec<Offer>>,
+    /// What is published in parts.
+    pub(super) to_pack: RwSignal<Vec<ToPack>>,
     /// Where each of them is, by its id.
     pub(super) places: RwSignal<BTreeMap<String, Place>>,
     pub(super) storage: RwSignal<Storage>,
@@ -169,6 +173,7 @@ impl Store {
             error: RwSignal::new(None),
             report: RwSignal::new(String::new()),
             offers: RwSignal::default(),
+            to_pack: RwSignal::default(),
             places: RwSignal::default(),
             storage: RwSignal::default(),
             library_error: RwSignal::new(None),

@@ -9,6 +9,8 @@ use web_sys::{
     FileSystemFileEntry, HtmlAnchorElement,
 };
 
+use super::store::Store;
+
 pub(super) fn window() -> web_sys::Window {
     // The page runs in a window or not at all.
     web_sys::window().unwrap_throw()
@@ -47,6 +49,27 @@ pub(super) fn media(query: &str) -> bool {
 pub(super) fn copy(text: &str, done: impl FnOnce(bool) + 'static) {
     let promise = window().navigator().clipboard().write_text(text);
     leptos::task::spawn_local(async move { done(JsFuture::from(promise).await.is_ok()) });
+}
+
+/// Puts text on the clipboard, and says for two seconds that it is there.
+pub(super) fn take_along(store: Store, text: &str, copied: RwSignal<bool>) {
+    copy(text, move |done| {
+        copied.set(done);
+        store.announcement.set(
+            if done {
+                "Copied"
+            } else {
+                "The browser does not let it be copied"
+            }
+            .to_owned(),
+        );
+        set_timeout(
+            move || {
+                let _ = copied.try_set(false);
+            },
+            std::time::Duration::from_secs(2),
+        );
+    });
 }
 
 /// The files of a list.
@@ -111,15 +134,23 @@ async fn children(folder: &FileSystemDirectoryEntry) -> Vec<FileSystemEntry> {
     }
 }
 
-/// Saves text as a file of the person's.
-pub(super) fn save(name: &str, kind: &str, text: &str) {
+/// Parts, texts or blobs, as one blob of this kind.
+pub(super) fn blob(parts: &js_sys::Array, kind: &str) -> Result<Blob, JsValue> {
     let options = BlobPropertyBag::new();
     options.set_type(kind);
-    let parts = js_sys::Array::of1(&text.into());
-    let Ok(blob) = Blob::new_with_str_sequence_and_options(&parts, &options) else {
-        return;
-    };
-    let Ok(url) = web_sys::Url::create_object_url_with_blob(&blob) else {
+    Blob::new_with_blob_sequence_and_options(parts, &options)
+}
+
+/// Saves text as a file of the person's.
+pub(super) fn save_text(name: &str, kind: &str, text: &str) {
+    if let Ok(blob) = blob(&js_sys::Array::of1(&text.into()), kind) {
+        save(name, &blob);
+    }
+}
+
+/// Saves a file of the person's.
+pub(super) fn save(name: &str, blob: &Blob) {
+    let Ok(url) = web_sys::Url::create_object_url_with_blob(blob) else {
         return;
     };
     if let Ok(element) = document().create_element("a") {

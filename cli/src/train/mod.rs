@@ -14,6 +14,7 @@ pub mod learner;
 pub mod pages;
 mod pictures;
 pub mod recipe;
+pub mod report;
 pub mod step;
 pub mod tally;
 pub mod tokenizer;

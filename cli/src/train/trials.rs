@@ -1,9 +1,6 @@
 //! What a Flamingo of the world can do, on combinations and words that training
 //! never showed: naming by examples, captions, questions.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-
 use anyhow::{Context, Result};
 use plume_core::prompts::rices;
 use plume_core::tasks::metrics::{caption_words, cider_d};
@@ -332,119 +329,6 @@ fn answers(
         all.push(Answers { subject, right });
     }
     Ok(all)
-}
-
-impl Report {
-    /// The tables.
-    pub fn markdown(&self) -> String {
-        let mut text = String::new();
-        let mut rows: BTreeMap<_, Vec<(usize, Count)>> = BTreeMap::new();
-        for cell in &self.named {
-            let choice = match cell.choice {
-                Choice::Random => "by chance",
-                Choice::Rices => "by RICES",
-            };
-            rows.entry((choice, cell.ways, cell.sort))
-                .or_default()
-                .push((cell.shots, cell.chosen));
-        }
-        text.push_str("| kinds differ by | kinds | shots chosen | 0 | 1 | 2 | 4 | 8 | 16 | 32 |\n");
-        text.push_str("|---|---|---|---|---|---|---|---|---|---|\n");
-        for ((choice, ways, sort), cells) in &rows {
-            let at = |shots| {
-                let cell = cells.iter().find(|(s, _)| *s == shots);
-                cell.map_or("–".to_owned(), |(_, count)| count.words())
-            };
-            let cells: Vec<String> = [0, 1, 2, 4, 8, 16, 32].map(at).to_vec();
-            let _ = writeln!(
-                text,
-                "| {} | {ways} | {choice} | {} |",
-                sort.words(),
-                cells.join(" | ")
-            );
-        }
-        text.push_str("\n| without an example | right | CIDEr-D |\n|---|---|---|\n");
-        for captions in &self.captions {
-            let (exact, cider) = (captions.exact.words(), captions.cider);
-            let _ = writeln!(
-                text,
-                "| caption, {}, every word | {exact} | {cider:.0} |",
-                captions.of
-            );
-        }
-        for answers in &self.answers {
-            let subject = answers.subject.words();
-            let right = answers.right.words();
-            let _ = writeln!(text, "| question, {subject} | {right} | |");
-        }
-        text
-    }
-}
-
-/// The shares of right names against the number of examples, as SVG: four
-/// kinds, shots by chance.
-pub fn curve(report: &Report) -> String {
-    const SHOTS: [usize; 7] = [0, 1, 2, 4, 8, 16, 32];
-    let (width, height, margin) = (640.0, 340.0, 44.0);
-    let x = |shots: usize| {
-        let at = SHOTS.iter().position(|&s| s == shots).unwrap_or(0);
-        margin + (width - 2.0 * margin) * at as f64 / 6.0
-    };
-    let y = |share: f64| height - margin - (height - 2.0 * margin) * share;
-    let mut body = String::new();
-    let colours = ["#247", "#a33", "#383"];
-    for (i, (sort, colour)) in Sort::ALL.into_iter().zip(colours).enumerate() {
-        let cells = report
-            .named
-            .iter()
-            .filter(|cell| (cell.sort, cell.ways, cell.choice) == (sort, 4, Choice::Random));
-        let mut points = Vec::new();
-        for cell in cells {
-            let (low, high) = cell.chosen.interval();
-            let (at, share) = (x(cell.shots), cell.chosen.share());
-            points.push(format!("{at:.1},{:.1}", y(share)));
-            let _ = writeln!(
-                body,
-                "<path d=\"M{at:.1} {:.1}V{:.1}\" stroke=\"{colour}\"/>\
-                 <circle cx=\"{at:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{colour}\"/>",
-                y(low),
-                y(high),
-                y(share)
-            );
-        }
-        let _ = writeln!(
-            body,
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\
-             <text x=\"{}\" y=\"{}\" fill=\"{colour}\">kinds by {}</text>",
-            points.join(" "),
-            width - 190.0,
-            height - margin - 52.0 + 16.0 * i as f64,
-            sort.words()
-        );
-    }
-    for shots in SHOTS {
-        let _ = writeln!(
-            body,
-            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{shots}</text>",
-            x(shots),
-            height - margin + 18.0
-        );
-    }
-    let chance = y(0.25);
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
-         font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"{width}\" height=\"{height}\" fill=\"#fff\"/>\n\
-         <path d=\"M{margin} {margin}V{bottom}H{right}\" fill=\"none\" stroke=\"#888\"/>\n\
-         <path d=\"M{margin} {chance}H{right}\" stroke=\"#888\" stroke-dasharray=\"4 4\"/>\n\
-         <text x=\"6\" y=\"{margin}\">100 %</text><text x=\"6\" y=\"{chance}\">25 %</text>\n\
-         <text x=\"{middle}\" y=\"{low}\" text-anchor=\"middle\">examples of four kinds</text>\n\
-         <text x=\"{margin}\" y=\"24\">right names</text>\n{body}</svg>\n",
-        bottom = height - margin,
-        right = width - margin,
-        middle = width / 2.0,
-        low = height - 8.0,
-    )
 }
 
 #[cfg(test)]

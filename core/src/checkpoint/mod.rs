@@ -36,7 +36,7 @@ pub use layouts::{
     Layout, Recipe, added_tokens, clip_config, flamingo_config, flamingo_mini_config,
     idefics_config, lm_config, lm_layout, openai_config, writes,
 };
-pub use pack::{Precision, pack};
+pub use pack::{Precision, pack, packed_bytes};
 pub use packed::Packed;
 #[cfg(not(target_arch = "wasm32"))]
 pub use pickle::Pickle;

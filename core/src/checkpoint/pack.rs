@@ -94,21 +94,10 @@ impl Precision {
     }
 }
 
-/// Writes what a model asks for. `progress` is told the tensors written so
-/// far, before each and at the end.
-///
-/// # Errors
-/// Where the source lacks a tensor, a number cannot be stored, or writing
-/// fails.
-pub fn pack<W: Write>(
-    out: W,
-    packed: &Packed,
-    asked: &[Asked],
-    source: &dyn Source,
-    precision: Precision,
-    mut progress: impl FnMut(usize),
-) -> Result<W> {
-    let plans = asked.iter().flat_map(|asked| {
+/// What is stored: a tensor for each that is asked for, and one more of a table
+/// whose last rows stand by themselves.
+fn plans(asked: &[Asked], precision: Precision) -> impl Iterator<Item = Plan> {
+    asked.iter().flat_map(move |asked| {
         let mut plan = Plan {
             name: asked.name.clone(),
             shape: asked.shape.clone(),
@@ -124,9 +113,32 @@ pub fn pack<W: Write>(
             }
         });
         std::iter::once(plan).chain(added)
-    });
+    })
+}
+
+/// Bytes of the tensors that [`pack`] writes, without what a file says of itself.
+pub fn packed_bytes(asked: &[Asked], precision: Precision) -> u64 {
+    let plans = plans(asked, precision);
+    // None is planned as what its shape does not allow.
+    plans.filter_map(|plan| plan.dtype.bytes(&plan.shape)).sum()
+}
+
+/// Writes what a model asks for. `progress` is told the tensors written so
+/// far, before each and at the end.
+///
+/// # Errors
+/// Where the source lacks a tensor, a number cannot be stored, or writing
+/// fails.
+pub fn pack<W: Write>(
+    out: W,
+    packed: &Packed,
+    asked: &[Asked],
+    source: &dyn Source,
+    precision: Precision,
+    mut progress: impl FnMut(usize),
+) -> Result<W> {
     let metadata = packed.metadata(precision.file_type())?;
-    let mut writer = Writer::new(out, &metadata, plans.collect())?;
+    let mut writer = Writer::new(out, &metadata, plans(asked, precision).collect())?;
     for (done, asked) in asked.iter().enumerate() {
         progress(done);
         let Some(added) = precision.apart(asked) else {

@@ -178,6 +178,14 @@ impl FlamingoConfig {
         }
     }
 
+    /// Bytes that a picture of a prompt keeps, in f32: keys and values of each layer
+    /// between, by itself and among those of the last prompt.
+    pub fn bytes_per_image(&self) -> usize {
+        let xattn = &self.xattn;
+        let row = 2 * xattn.heads * xattn.head_dim * size_of::<f32>();
+        2 * xattn.layers.len() * self.tokens_per_image() * row
+    }
+
     /// Checks that the sizes make a model.
     ///
     /// # Errors

@@ -139,6 +139,13 @@ impl LmConfig {
         self.width / self.heads.max(1)
     }
 
+    /// Bytes that a token of a prompt keeps, in f32: keys and values of each block,
+    /// and the keys once more where they are smeared.
+    pub fn bytes_per_token(&self) -> usize {
+        let rows = if self.smeared_keys { 3 } else { 2 };
+        rows * self.layers * self.width * size_of::<f32>()
+    }
+
     /// Checks that the sizes make a model.
     ///
     /// # Errors

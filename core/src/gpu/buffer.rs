@@ -73,6 +73,8 @@ pub(super) struct Pool {
     gone: RefCell<Vec<Raw>>,
     /// Buffers made, which numbers them.
     pub(super) made: Cell<u64>,
+    /// Bytes of those that are not destroyed.
+    pub(super) held: Cell<u64>,
     /// Number of the submission that is being recorded.
     pub(super) epoch: Cell<u64>,
 }
@@ -88,6 +90,7 @@ impl Pool {
             free: RefCell::default(),
             gone: RefCell::default(),
             made: Cell::new(0),
+            held: Cell::new(0),
             epoch: Cell::new(1),
         })
     }
@@ -159,6 +162,7 @@ impl Pool {
             mapped_at_creation: false,
         });
         self.made.set(self.made.get() + 1);
+        self.held.set(self.held.get() + bytes);
         Ok(Raw {
             buffer,
             id: self.made.get(),
@@ -166,6 +170,12 @@ impl Pool {
             epoch: Cell::new(0),
             kept,
         })
+    }
+
+    /// Gives the memory of a buffer back to the device.
+    pub(super) fn destroy(&self, raw: &Raw) {
+        raw.buffer.destroy();
+        self.held.set(self.held.get() - raw.bytes);
     }
 }
 

@@ -48,6 +48,22 @@ pub struct Counters {
     pub work: u64,
     /// Bytes read back.
     pub read: u64,
+    /// Bytes of all buffers that there are now, those in the pool as well.
+    pub held: u64,
+}
+
+impl Counters {
+    /// What was asked between then and now, and what is held now.
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            dispatches: self.dispatches - before.dispatches,
+            submits: self.submits - before.submits,
+            objects: self.objects - before.objects,
+            work: self.work - before.work,
+            read: self.read - before.read,
+            held: self.held,
+        }
+    }
 }
 
 struct Pending {
@@ -159,6 +175,7 @@ impl Recorder {
         let counters = self.counters.get();
         Counters {
             objects: counters.objects + self.pool.made.get(),
+            held: self.pool.held.get(),
             ..counters
         }
     }
@@ -320,7 +337,7 @@ impl Recorder {
         let mut bind_groups = self.bind_groups.borrow_mut();
         bind_groups.retain(|key, _| !key[1..].iter().any(|id| ids.contains(id)));
         for raw in gone {
-            raw.buffer.destroy();
+            self.pool.destroy(&raw);
         }
     }
 

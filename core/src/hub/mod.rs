@@ -1,11 +1,13 @@
 //! Where models are published and how a hub of models answers: plain data and
 //! words. Whoever has a network implements [`Http`].
 
+mod parts;
 mod plan;
 mod registry;
 
 use std::future::Future;
 
+pub use parts::{InParts, PackOption, PackedBytes, Part};
 pub use plan::{Plan, Planned, resolve};
 pub use registry::{FileOf, Hub, Kind, Listing, Published, Registry, Remote, Source, slug};
 

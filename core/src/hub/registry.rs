@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::HubError;
+use super::{HubError, InParts};
 
 /// `www/models.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,6 +18,9 @@ pub struct Registry {
     pub tokenizer: Source,
     /// What is offered.
     pub models: Vec<Published>,
+    /// Flamingos, none of which is published as a page could read it.
+    #[serde(default)]
+    pub flamingos: Vec<InParts>,
 }
 
 /// What a model does.

@@ -138,24 +138,17 @@ impl<B: Backend> Chat<B> {
         Ok(self.flamingo()?.config().xattn.all_previous)
     }
 
-    /// Bytes that a token of the prompt keeps: keys and values of each block,
-    /// and the keys once more where they are smeared.
+    /// Bytes that a token of the prompt keeps.
     pub fn bytes_per_token(&self) -> usize {
-        let lm = self.writer.lm().config();
-        let rows = if lm.smeared_keys { 3 } else { 2 };
-        rows * lm.layers * lm.width * size_of::<f32>()
+        self.writer.lm().config().bytes_per_token()
     }
 
-    /// Bytes that a picture keeps: keys and values of each layer between, by
-    /// itself and among those of the last prompt.
+    /// Bytes that a picture keeps.
     ///
     /// # Errors
     /// Never: the model sees.
     pub fn bytes_per_image(&self) -> Result<usize> {
-        let config = self.flamingo()?.config();
-        let (tokens, xattn) = (config.tokens_per_image(), &config.xattn);
-        let row = 2 * xattn.heads * xattn.head_dim * size_of::<f32>();
-        Ok(2 * xattn.layers.len() * tokens * row)
+        Ok(self.flamingo()?.config().bytes_per_image())
     }
 
     /// Looks at a picture, or at the frames of a video, under a name; what had

@@ -4,7 +4,7 @@ use leptos::prelude::*;
 use leptos::task::spawn_local;
 
 use super::choices::likeliest;
-use super::prompt::{Goal, Prompt, settle};
+use super::prompt::{Goal, Prompt, settle, spare};
 use super::store::{Chat, Choice, Id, Mode, Plan, Settings, Writing, media_of};
 use super::version::{By, Example, Outcome, Similar, Turn, Version};
 use super::{client, conversations, media};
@@ -228,16 +228,15 @@ async fn answered(store: Store, goal: &Goal) -> Result<(String, Outcome), String
     let chat = store.chat;
     let writer = client::ready(chat).await?;
     let mut settings = chat.settings.get_untracked();
-    let room = match settings.mode {
-        Mode::Write => settings.most,
-        // Answers to compare are short.
-        Mode::Score => settings.most.min(16),
-    };
-    let (prompt, plan) = settle(chat, goal, room, &|| true).await?;
+    let (prompt, plan) = settle(chat, goal, &|| true).await?;
     if plan.too_long {
+        let or = match settings.mode {
+            Mode::Write => "allow a shorter answer in the settings",
+            Mode::Score => "compare shorter answers",
+        };
         return Err(format!(
             "This alone is longer than the model can read ({} of {} tokens, with room for the \
-             answer): shorten it, or allow a shorter answer in the settings.",
+             answer): shorten it, or {or}.",
             plan.total, plan.context
         ));
     }
@@ -270,6 +269,7 @@ async fn answered(store: Store, goal: &Goal) -> Result<(String, Outcome), String
         writing.version.exact = exact;
         writing.version.by = Some(by);
         writing.version.similar = similar;
+        writing.version.left_out = plan.left_out;
     });
     let end = chat.style().end_of_chunk;
     if goal.task != Task::Free && !end.is_empty() && end.trim().is_empty() {
@@ -277,7 +277,7 @@ async fn answered(store: Store, goal: &Goal) -> Result<(String, Outcome), String
         settings.stop.push(end);
     }
     match settings.mode {
-        Mode::Write => write(&settings, room.min(plan.context / 2), goal, pieces).await,
+        Mode::Write => write(&settings, plan.room, goal, pieces).await,
         Mode::Score => compare(chat, &settings, &prompt).await,
     }
 }
@@ -388,65 +388,113 @@ pub(super) fn again(store: Store, id: Id) {
         return;
     }
     conversations::branch(chat, id);
-    // By chance, the same seed would give the same words.
-    chat.settings.update(|settings| {
-        if settings.choice == Choice::Sample {
-            settings.seed += 1;
-        }
+    let turns = chat.turns.get_untracked();
+    let turn = turns.iter().find(|turn| turn.id == id);
+    let by = turn.and_then(|turn| turn.version.by.as_ref());
+    // By chance, the same settings would give the same words. Those that were
+    // changed since, a seed above all, are what the person wants to see.
+    let same = chat.settings.with_untracked(|settings| {
+        let chance = settings.mode == Mode::Write && settings.choice == Choice::Sample;
+        chance && by.is_some_and(|by| by.settings == settings.said())
     });
+    if same {
+        chat.settings.update(|settings| settings.seed += 1);
+    }
     answer(store, id, false);
 }
 
-/// What the composer holds, as it would be asked.
-pub(super) fn draft_goal(chat: Chat) -> Goal {
-    Goal {
-        id: 0,
-        task: chat.task.get_untracked(),
-        parts: chat.draft.get_untracked(),
-        begun: String::new(),
+/// A plan that is being made.
+#[derive(Clone, Copy)]
+struct Round {
+    of: StoredValue<u32>,
+    now: u32,
+}
+
+impl Round {
+    /// Nothing has changed since, and what asked for it is still there.
+    fn counts(self) -> bool {
+        self.of.try_get_value() == Some(self.now)
+    }
+
+    /// What was stopped is planned again when its turn has ended.
+    fn takes(self, plan: &Result<Plan, String>) -> bool {
+        self.counts() && plan.as_ref().err().is_none_or(|why| why != STOPPED)
     }
 }
 
-/// Says what the prompt becomes whenever something of it changes, a moment
-/// after the last letter.
-pub(super) fn plan_along(store: Store) {
+/// Has a goal planned whenever something of its prompt changes, a moment after
+/// the last letter.
+fn along(
+    store: Store,
+    goal: impl Fn() -> Goal + 'static,
+    plan: impl AsyncFn(Goal, Round) + Copy + 'static,
+) {
     let chat = store.chat;
     let chooser = chooser(store);
-    let round = StoredValue::new(0_u32);
+    let of = StoredValue::new(0_u32);
     Effect::new(move |_| {
-        chat.draft.track();
+        let goal = goal();
         chat.shots.track();
         chat.turns.track();
-        chat.task.track();
-        let settings = chat.settings.get();
-        if settings.similar > 0 {
+        if chat.settings.with(|settings| settings.similar > 0) {
             // A memo that nobody reads hears of nothing: tracking is not enough.
             chooser.with(|_| ());
         }
         let ready = chat.writer().is_some();
-        let now = round.get_value() + 1;
-        round.set_value(now);
+        let now = of.get_value() + 1;
+        of.set_value(now);
         if !ready {
             return;
         }
+        let round = Round { of, now };
         spawn_local(async move {
             gloo_timers::future::TimeoutFuture::new(200).await;
-            let last = move || round.try_get_value() == Some(now);
-            if !last() {
-                return;
-            }
-            let goal = draft_goal(chat);
-            for id in media_of(&goal.parts) {
-                media::look_ahead(id);
-            }
-            let plan = settle(chat, &goal, settings.most, &last).await;
-            // What was stopped is planned again when its turn has ended.
-            if last() && plan.as_ref().err().is_none_or(|why| why != STOPPED) {
-                let plan = plan.map(|(_, plan)| plan);
-                chat.chosen
-                    .set(plan.as_ref().ok().and_then(|plan| plan.chosen.clone()));
-                chat.plan.set(Some(plan));
+            if round.counts() {
+                for id in media_of(&goal.parts) {
+                    media::look_ahead(id);
+                }
+                plan(goal, round).await;
             }
         });
+    });
+}
+
+/// Says what the prompt of what is in the composer becomes.
+pub(super) fn plan_along(store: Store) {
+    let chat = store.chat;
+    let goal = move || Goal {
+        id: 0,
+        task: chat.task.get(),
+        parts: chat.draft.get(),
+        begun: String::new(),
+    };
+    along(store, goal, async move |goal, round| {
+        let plan = async {
+            let (_, mut plan) = settle(chat, &goal, &|| round.counts()).await?;
+            plan.spare = spare(chat, goal.task, &plan).await?;
+            Ok(plan)
+        };
+        let plan = plan.await;
+        if round.takes(&plan) {
+            chat.chosen
+                .set(plan.as_ref().ok().and_then(|plan| plan.chosen.clone()));
+            chat.plan.set(Some(plan));
+        }
+    });
+}
+
+/// The same for a turn that is being changed.
+pub(super) fn plan_turn(
+    store: Store,
+    goal: impl Fn() -> Goal + 'static,
+    told: RwSignal<Option<Result<Plan, String>>>,
+) {
+    let chat = store.chat;
+    along(store, goal, async move |goal, round| {
+        let plan = settle(chat, &goal, &|| round.counts()).await;
+        let plan = plan.map(|(_, plan)| plan);
+        if round.takes(&plan) {
+            told.set(Some(plan));
+        }
     });
 }

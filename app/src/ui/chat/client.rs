@@ -15,7 +15,7 @@ use wasm_bindgen::JsValue;
 use web_sys::File;
 
 use super::media;
-use super::store::Chat;
+use super::store::{Chat, Id};
 use crate::protocol::chat::{Gaze, Likely, News, Piece, Planned, STOPPED, Wish, Writer};
 use crate::protocol::{Command, Device, PictureId, RequestId, Which, from_disk};
 use crate::ui::client as worker;
@@ -51,6 +51,8 @@ struct Client {
     /// The last choice by similarity, by the CLIP of now: it is asked for whenever
     /// a letter changes.
     similar: Option<(Similar, Vec<(PictureId, f32)>)>,
+    /// Tokens of examples, by the model of now.
+    counted: HashMap<Id, (Vec<Piece>, usize)>,
 }
 
 /// Query, support and count.
@@ -96,6 +98,30 @@ pub(super) async fn planned(prompt: Vec<Piece>) -> Result<Planned, String> {
         News::Planned { planned, .. } => Ok(planned),
         _ => Err(STRANGE.to_owned()),
     }
+}
+
+/// Tokens of each of some examples by themselves. All are counted at once, but
+/// only those that are new or have changed: there may be hundreds.
+pub(super) async fn counted(examples: &[(Id, Vec<Piece>)]) -> Result<Vec<usize>, String> {
+    let new: Vec<_> = CLIENT.with_borrow(|client| {
+        let is_new = |(id, pieces): &&(Id, Vec<Piece>)| {
+            let known = client.counted.get(id);
+            known.is_none_or(|(known, _)| known != pieces)
+        };
+        examples.iter().filter(is_new).cloned().collect()
+    });
+    if !new.is_empty() {
+        let all = new.iter().flat_map(|(_, pieces)| pieces.clone());
+        let mut tokens = planned(all.collect()).await?.tokens.into_iter();
+        let new = new.into_iter().map(|(id, pieces)| {
+            let count = tokens.by_ref().take(pieces.len()).sum();
+            (id, (pieces, count))
+        });
+        CLIENT.with_borrow_mut(|client| client.counted.extend(new));
+    }
+    let count = |client: &Client, id: &Id| client.counted.get(id).map_or(0, |(_, count)| *count);
+    let counts = |client: &Client| examples.iter().map(|(id, _)| count(client, id)).collect();
+    Ok(CLIENT.with_borrow(counts))
 }
 
 /// The pictures most like another, the most similar last, with their cosines.
@@ -317,7 +343,10 @@ pub(in crate::ui) fn receive(store: Store, news: News) {
         News::Loaded { request, writer } => {
             if let Some(chosen) = loaded(request) {
                 worker::WRITES.note(&chosen.which, &writer.name);
-                CLIENT.with_borrow_mut(|client| client.model = Some(chosen));
+                CLIENT.with_borrow_mut(|client| {
+                    client.model = Some(chosen);
+                    client.counted.clear();
+                });
                 // They are of the model before.
                 chat.looks.update(BTreeMap::clear);
                 let text = format!("{} is ready, on {}", writer.name, writer.device);
@@ -399,6 +428,20 @@ fn not_loaded(store: Store, chosen: &Chosen, message: String) {
     }
 }
 
+/// Bytes up to the end of the last sentence. What ends with the text may go on:
+/// `3.` becomes `3.5`.
+fn sentences(text: &str) -> Option<usize> {
+    let mut end = None;
+    let mut letters = text.char_indices().peekable();
+    while let Some((at, letter)) = letters.next() {
+        let blank = letters.peek().is_some_and(|(_, next)| next.is_whitespace());
+        if letter == '\n' || (blank && matches!(letter, '.' | '!' | '?')) {
+            end = Some(at + letter.len_utf8());
+        }
+    }
+    end
+}
+
 /// More of an answer. It is read aloud by sentences, not by tokens.
 fn more(store: Store, request: RequestId, text: &str) {
     if CLIENT.with_borrow(|client| client.writing) != Some(request) {
@@ -413,9 +456,9 @@ fn more(store: Store, request: RequestId, text: &str) {
         }
         let fresh = writing.version.text.get(writing.spoken..);
         let fresh = fresh.unwrap_or_default();
-        if let Some(end) = fresh.rfind(['.', '!', '?', '\n']) {
-            said = Some(fresh[..=end].trim().to_owned());
-            writing.spoken += end + 1;
+        if let Some(end) = sentences(fresh) {
+            said = Some(fresh[..end].trim().to_owned());
+            writing.spoken += end;
         }
     });
     if let Some(sentence) = said.filter(|sentence| !sentence.is_empty()) {
@@ -439,4 +482,25 @@ fn lost(store: Store, message: String) {
     let again = "It is opened again now; what was written is kept, and can be gone on with.";
     store.error.set(Some(format!("{message}. {again}")));
     load(store, wanted());
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test;
+
+    use super::sentences;
+
+    #[wasm_bindgen_test]
+    fn a_sentence_ends_before_a_blank_or_with_its_line() {
+        for (text, read) in [
+            ("a cat. A", "a cat."),
+            ("3.5 of them", ""),
+            ("It is 3.", ""),
+            ("Really?! Yes! W", "Really?! Yes!"),
+            ("one\ntwo", "one\n"),
+            ("é. ü", "é."),
+        ] {
+            assert_eq!(&text[..sentences(text).unwrap_or(0)], read, "{text:?}");
+        }
+    }
 }

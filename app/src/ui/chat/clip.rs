@@ -8,11 +8,14 @@ use web_sys::{
     HtmlVideoElement,
 };
 
-use crate::ui::web::document;
+use crate::ui::web::{document, window};
 
 /// Longest side of a frame: models see 224 to 336 pixels.
 const SIDE: f64 = 512.0;
 const UNREADABLE: &str = "this browser cannot play it: save it as MP4 (H.264) or WebM";
+
+/// Milliseconds after which a clip that says nothing is given up.
+const PATIENCE: i32 = 30_000;
 
 /// Waits for an event of the video, or for its error.
 async fn event(video: &HtmlVideoElement, name: &str) -> Result<(), String> {
@@ -20,6 +23,7 @@ async fn event(video: &HtmlVideoElement, name: &str) -> Result<(), String> {
         let options = AddEventListenerOptions::new();
         options.set_once(true);
         let target: &EventTarget = video;
+        let _ = window().set_timeout_with_callback_and_timeout_and_arguments_0(&reject, PATIENCE);
         for (name, act) in [(name, &resolve), ("error", &reject)] {
             let _ = target.add_event_listener_with_callback_and_add_event_listener_options(
                 name, act, &options,
@@ -75,8 +79,11 @@ pub(super) async fn frames(file: &Blob, how: Sampling) -> Result<Vec<Blob>, Stri
 async fn sampled(how: Sampling, video: &HtmlVideoElement, url: &str) -> Result<Vec<Blob>, String> {
     video.set_muted(true);
     video.set_preload("auto");
+    // Phones show what plays over the whole screen otherwise, and have no picture
+    // before something plays: only its head is waited for, and then each moment.
+    let _ = video.set_attribute("playsinline", "");
     video.set_src(url);
-    event(video, "loadeddata").await?;
+    event(video, "loadedmetadata").await?;
     if !video.duration().is_finite() {
         // What a browser recorded itself has no length in its head: the end
         // has to be looked for.

@@ -6,6 +6,7 @@ use leptos::prelude::*;
 use leptos::task::spawn_local;
 
 use super::choices::Choices;
+use super::cut::Cut;
 use super::editor::Editor;
 use super::media;
 use super::put_in::PutIn;
@@ -73,7 +74,7 @@ pub(super) fn Composer() -> impl IntoView {
             <Show when=move || waits.get() && !chat.idle()><p class="hint" id="still-writing">{STILL_WRITING}</p></Show>
             <Choices/>
             <Tools/>
-            <Cut/>
+            <div role="status" id="cut"><Cut plan=chat.plan/></div>
             <Raw/>
         </section>
     }
@@ -178,53 +179,6 @@ fn Meter() -> impl IntoView {
         <div class="token-meter" class:full=move || full() title="What the model reads, of what it can read">
             <span class="token-track" aria-hidden="true"><span style:width=move || format!("{:.1}%", part().min(100.0))></span></span>
             <span id="token-count">{words}</span>
-        </div>
-    }
-}
-
-/// What does not fit, before it is sent.
-#[component]
-fn Cut() -> impl IntoView {
-    let chat = chat();
-    let said = move || {
-        let plan = match chat.plan.get()? {
-            Ok(plan) => plan,
-            Err(message) => return Some(message),
-        };
-        if plan.too_long {
-            return Some(format!(
-                "This alone is longer than the model can read ({} of {} tokens, with room for the answer).",
-                plan.total, plan.context
-            ));
-        }
-        if plan.cut.is_empty() {
-            return None;
-        }
-        let shots = chat.shots.with(|shots| {
-            shots
-                .iter()
-                .filter(|shot| plan.cut.contains(&shot.id))
-                .count()
-        });
-        let turns = plan.cut.len() - shots;
-        let some = |n: usize, one: &str, many: &str| match n {
-            0 => None,
-            1 => Some(format!("the first {one}")),
-            n => Some(format!("the first {n} {many}")),
-        };
-        let parts = [
-            some(shots, "example", "examples"),
-            some(turns, "turn", "turns"),
-        ];
-        let parts: Vec<_> = parts.into_iter().flatten().collect();
-        Some(format!(
-            "Longer than the model can read: {} will be left out.",
-            parts.join(" and ")
-        ))
-    };
-    view! {
-        <div role="status" id="cut">
-            {move || said().map(|text| view! { <p class="cut">{text}</p> })}
         </div>
     }
 }

@@ -159,6 +159,9 @@ fn begin(chat: Chat) {
 /// What comes after a turn goes from the page; it is kept, with all before it,
 /// in a conversation of its own.
 pub(super) fn branch(chat: Chat, turn: Id) {
+    if untrack(|| !chat.idle()) {
+        return;
+    }
     let before = current(chat);
     let Some(at) = before.turns.iter().position(|other| other.id == turn) else {
         return;
@@ -178,7 +181,15 @@ pub(super) fn branch(chat: Chat, turn: Id) {
 
 /// Opens another one, as it is kept now.
 fn open(chat: Chat, id: Id) {
-    if untrack(|| !chat.idle()) || chat.id.get_untracked() == id {
+    if chat.id.get_untracked() == id {
+        return;
+    }
+    if untrack(|| !chat.idle()) {
+        keep::tell(
+            "An answer is being written here: stop it, or wait for it, before you open another \
+             conversation."
+                .to_owned(),
+        );
         return;
     }
     save(chat);
@@ -325,7 +336,7 @@ pub(super) fn Conversations() -> impl IntoView {
         save(chat);
         let all = chat.all.get_untracked();
         spawn_local(async move {
-            bundle::export(chat, "plume-chat.json", &all, &chat.sets.get_untracked()).await;
+            bundle::export(store, "plume-chat.json", &all, &chat.sets.get_untracked()).await;
         });
     };
     let ids = Memo::new(move |_| {
@@ -389,7 +400,7 @@ fn ConversationRow(id: Id) -> impl IntoView {
         if let Some(found) = find() {
             spawn_local(async move {
                 let none: &[ShotSet] = &[];
-                bundle::export(chat, "plume-conversation.json", &[found], none).await;
+                bundle::export(store, "plume-conversation.json", &[found], none).await;
             });
         }
     };

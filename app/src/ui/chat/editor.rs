@@ -2,147 +2,22 @@
 //! truth while one writes; the store follows, and where the store changes by
 //! itself the field is filled anew.
 
-use leptos::html::Div;
-use leptos::prelude::*;
-use leptos::task::spawn_local;
-use wasm_bindgen::JsCast;
-use web_sys::{
-    ClipboardEvent, DragEvent, Element, HtmlElement, KeyboardEvent, MouseEvent, Node, Range,
-};
+use std::collections::BTreeSet;
 
-use super::field::{
-    NO_WIDTH, fill, id_of, is_clip, media_at, nth, picture, put, range_at, read, set_caret_behind,
-};
-use super::intake::take_into;
-use super::parts::{moved, place};
+use leptos::prelude::*;
+use wasm_bindgen::JsCast;
+use web_sys::{ClipboardEvent, Element, HtmlElement, KeyboardEvent, MouseEvent, Node};
+
+use super::field::{NO_WIDTH, fill, id_of, is_clip, media_at, nth, read, set_caret_behind};
+pub(super) use super::hand::Hand;
+use super::hand::by_touch;
+use super::parts::{before, moved, place, whereabouts};
 use super::sample::Sample;
-use super::store::{Chat, chat, media_of, text_of};
+use super::store::{Id, chat};
+use super::{carry, undo};
 use crate::protocol::PictureId;
 use crate::protocol::chat::Piece;
 use crate::ui::store::store;
-use crate::ui::web::{document, dropped_paths, files, media, window};
-
-/// What is copied from a field with pictures in it, for the fields of this page:
-/// by the pictures' numbers.
-const COPIED: &str = "application/x-plume-parts";
-
-thread_local! {
-    /// The picture that is being dragged.
-    static DRAGGED: std::cell::RefCell<Option<HtmlElement>> = const { std::cell::RefCell::new(None) };
-}
-
-/// A hold on an editor, for what puts pictures into it.
-#[derive(Clone, Copy)]
-pub(super) struct Hand {
-    field: NodeRef<Div>,
-    /// Where the caret last was.
-    caret: StoredValue<Option<Range>, LocalStorage>,
-    /// Rises when the field was changed from outside.
-    touched: RwSignal<u32>,
-}
-
-impl Hand {
-    pub(super) fn new() -> Self {
-        Self {
-            field: NodeRef::new(),
-            caret: StoredValue::new_local(None),
-            touched: RwSignal::new(0),
-        }
-    }
-
-    pub(super) fn focus(self) {
-        if let Some(field) = self.field.get_untracked() {
-            let _ = field.focus();
-        }
-    }
-
-    /// Where the caret is, or the end of the field.
-    fn place(self) -> Option<Range> {
-        let field = self.field.get_untracked()?;
-        if let Some(range) = self.caret.get_value()
-            && range
-                .start_container()
-                .is_ok_and(|node| field.contains(Some(&node)))
-        {
-            return Some(range);
-        }
-        let range = document().create_range().ok()?;
-        range.select_node_contents(&field).ok()?;
-        range.collapse();
-        Some(range)
-    }
-
-    /// Puts pictures in where the caret is.
-    pub(super) fn insert(self, chat: Chat, pictures: &[PictureId]) {
-        for &id in pictures {
-            let (Some(range), Some(node)) = (self.place(), picture(chat, id)) else {
-                return;
-            };
-            let _ = range.delete_contents();
-            put(&range, &node);
-            // One goes on writing; on a phone the keyboard stays away.
-            if !media("(pointer: coarse)") {
-                self.focus();
-            }
-            set_caret_behind(&node);
-            self.remember();
-        }
-        self.touched.update(|n| *n += 1);
-    }
-
-    /// Puts words and pictures in where the caret is; pictures that are gone
-    /// are left out.
-    fn insert_parts(self, chat: Chat, parts: &[Piece]) {
-        self.remember();
-        for part in parts {
-            match part {
-                Piece::Media(id) => {
-                    if chat.media.with_untracked(|all| all.contains_key(id)) {
-                        self.insert(chat, &[*id]);
-                    }
-                }
-                Piece::Text(text) => {
-                    let Some(range) = self.place() else { return };
-                    let node = document().create_text_node(text);
-                    let _ = range.delete_contents();
-                    let _ = range.insert_node(&node);
-                    range.collapse();
-                    if let Ok(Some(selection)) = window().get_selection() {
-                        let _ = selection.remove_all_ranges();
-                        let _ = selection.add_range(&range);
-                    }
-                    self.caret.set_value(Some(range));
-                }
-            }
-        }
-        self.touched.update(|n| *n += 1);
-    }
-
-    /// What is selected in the field, and where.
-    fn selected(self) -> Option<(Range, Vec<Piece>)> {
-        self.remember();
-        let range = self.caret.get_value().filter(|range| !range.collapsed())?;
-        let copied = range.clone_contents().ok()?;
-        let parts = read(&copied);
-        Some((range, parts))
-    }
-
-    /// Keeps where the caret is, so that a click elsewhere does not lose it.
-    fn remember(self) {
-        let Some(field) = self.field.get_untracked() else {
-            return;
-        };
-        let selection = window().get_selection().ok().flatten();
-        let range = selection.and_then(|s| s.get_range_at(0).ok());
-        if let Some(range) = range
-            && range
-                .start_container()
-                .is_ok_and(|node| field.contains(Some(&node)))
-        {
-            self.caret.set_value(Some(range.clone_range()));
-        }
-    }
-}
 
 /// The field. `enter` runs on Enter, where there is something to send to.
 #[component]
@@ -190,24 +65,22 @@ pub(super) fn Editor(
         let (Some(at), Some(id)) = (nth(&field, media), id_of(media)) else {
             return;
         };
-        let now = moved(&read(&field), at, back);
+        let before = read(&field);
+        let now = moved(&before, at, back);
+        if now == before {
+            return;
+        }
         fill(chat, &field, &now);
         let at = place(&now, id, at);
         held.set_value(Some(now.clone()));
-        change.run(now);
+        change.run(now.clone());
         let all = field.query_selector_all("[data-media]").ok();
         let again = all.and_then(|all| all.get(u32::try_from(at).ok()?));
         if let Some(again) = again.and_then(|node| node.dyn_into::<HtmlElement>().ok()) {
             let _ = again.focus();
         }
-        store.announcement.set(
-            if back {
-                "Moved to the front"
-            } else {
-                "Moved to the end"
-            }
-            .to_owned(),
-        );
+        let now = whereabouts(&now, at);
+        store.announcement.set(format!("Moved, now {now}"));
     };
     // The clip that is being sampled anew.
     let sampling = RwSignal::new(None::<PictureId>);
@@ -229,18 +102,54 @@ pub(super) fn Editor(
         held.set_value(Some(parts.clone()));
         change.run(parts);
     });
+    // The offer to undo what was taken out last, and what the field held then.
+    let taken = StoredValue::new(None::<(Id, Vec<Piece>)>);
     let take_out = move |media: &HtmlElement| {
-        let name = media.get_attribute("aria-label").unwrap_or_default();
-        set_caret_behind(media);
-        media.remove();
-        hand.focus();
+        let Some(field) = hand.field.get_untracked() else {
+            return;
+        };
+        let at = nth(&field, media).and_then(|nth| before(&read(&field), nth));
+        let (Some(at), Some(id)) = (at, id_of(media)) else {
+            return;
+        };
+        if by_touch() {
+            media.remove();
+        } else {
+            set_caret_behind(media);
+            media.remove();
+            hand.focus();
+        }
         follow();
-        store.announcement.set(format!("{name}, taken out"));
+        let said = if is_clip(chat, id) {
+            "Clip taken out"
+        } else {
+            "Picture taken out"
+        };
+        let of = Some(chat.id.get_untracked());
+        let back = move || hand.put_back(chat, id, at);
+        let offer = undo::offer(store, said, of, BTreeSet::from([id]), back);
+        taken.set_value(Some((offer, read(&field))));
     };
+    // As long as nothing was written since, the keys undo it; else they undo that.
+    let take_back = move || {
+        let (Some((offer, then)), Some(field)) = (taken.get_value(), hand.field.get_untracked())
+        else {
+            return false;
+        };
+        read(&field) == then && undo::take_back(store, Some(offer))
+    };
+    on_cleanup(move || {
+        if let Some((offer, _)) = taken.try_get_value().flatten() {
+            undo::end(chat, offer);
+        }
+    });
     let key = move |event: KeyboardEvent| {
         let key = event.key();
         let media = media_at(event.target()).or_else(|| beside_caret(hand));
         match (key.as_str(), media) {
+            ("z", _) if (event.ctrl_key() || event.meta_key()) && take_back() => {
+                event.prevent_default();
+            }
             ("ArrowLeft" | "ArrowUp", Some(media)) if event.alt_key() => {
                 event.prevent_default();
                 move_one(&media, true);
@@ -280,98 +189,23 @@ pub(super) fn Editor(
         let on = event.target().and_then(|t| t.dyn_into::<Element>().ok());
         match on.map(|element| element.class_name()).as_deref() {
             Some("media-out") => take_out(&media),
+            Some("media-earlier") => move_one(&media, true),
+            Some("media-later") => move_one(&media, false),
             Some("frame-count") => sampling.set(id_of(&media)),
             _ => {
                 let _ = media.focus();
             }
         }
     };
-    // Words alone are left to the browser.
-    let copy = move |event: &ClipboardEvent, cut: bool| {
-        let (media, selected) = (media_at(event.target()), hand.selected());
-        let parts = match (&media, &selected) {
-            (Some(media), _) => id_of(media).map(Piece::Media).into_iter().collect(),
-            (None, Some((_, parts))) => parts.clone(),
-            (None, None) => return,
-        };
-        let (Some(data), Ok(json)) = (event.clipboard_data(), serde_json::to_string(&parts)) else {
-            return;
-        };
-        if media_of(&parts).is_empty() {
+    let cut = move |event: ClipboardEvent| {
+        if !carry::copy(&event, hand) {
             return;
         }
-        event.prevent_default();
-        let _ = data.set_data("text/plain", &text_of(&parts));
-        let _ = data.set_data(COPIED, &json);
-        match (cut, media, selected) {
-            (false, ..) => {}
-            (true, Some(media), _) => take_out(&media),
-            (true, None, Some((range, _))) => {
-                let _ = range.delete_contents();
-                follow();
-            }
-            (true, None, None) => {}
-        }
-    };
-    let paste = move |event: ClipboardEvent| {
-        let Some(data) = event.clipboard_data() else {
-            return;
-        };
-        let copied = data.get_data(COPIED).unwrap_or_default();
-        if let Ok(parts) = serde_json::from_str::<Vec<Piece>>(&copied) {
-            event.prevent_default();
-            hand.insert_parts(chat, &parts);
-            return;
-        }
-        let pasted = files(data.files());
-        if !pasted.is_empty() {
-            event.prevent_default();
-            let pasted = pasted.into_iter().map(|file| (file.name(), file));
-            spawn_local(take_into(store, hand, pasted.collect()));
-        }
-    };
-    let drag = move |event: DragEvent| {
         if let Some(media) = media_at(event.target()) {
-            if let Some(data) = event.data_transfer() {
-                let _ = data.set_data("text/x-plume-media", "");
-                data.set_effect_allowed("copyMove");
-            }
-            DRAGGED.set(Some(media));
-        }
-    };
-    let over = move |event: DragEvent| event.prevent_default();
-    let drop = move |event: DragEvent| {
-        let Some(field) = hand.field.get_untracked() else {
-            return;
-        };
-        let range = range_at(event.client_x(), event.client_y());
-        let range = range.filter(|range| {
-            let node = range.start_container().ok();
-            // Never into a picture's own mark.
-            let outside = node.as_ref().and_then(Node::parent_element);
-            let outside =
-                outside.is_none_or(|e| e.closest("[data-media]").ok().flatten().is_none());
-            outside && node.is_some_and(|node| field.contains(Some(&node)))
-        });
-        event.prevent_default();
-        if let Some(range) = &range {
-            hand.caret.set_value(Some(range.clone_range()));
-        }
-        if let Some(media) = DRAGGED.take() {
-            let Some(id) = id_of(&media) else { return };
-            if field.contains(Some(&media)) {
-                let before = hand.place();
-                media.remove();
-                hand.caret.set_value(before);
-            }
-            hand.insert(chat, &[id]);
-            return;
-        }
-        if let Some(data) = event.data_transfer() {
-            spawn_local(async move {
-                let files = dropped_paths(&data).await;
-                take_into(store, hand, files).await;
-            });
+            take_out(&media);
+        } else if let Some((range, _)) = hand.selected() {
+            let _ = range.delete_contents();
+            follow();
         }
     };
     let empty = move || parts.with(Vec::is_empty);
@@ -394,13 +228,13 @@ pub(super) fn Editor(
             on:mouseup=move |_| hand.remember()
             on:blur=move |_| hand.remember()
             on:click=click
-            on:copy=move |event| copy(&event, false)
-            on:cut=move |event| copy(&event, true)
-            on:paste=paste
-            on:dragstart=drag
-            on:dragend=move |_| { DRAGGED.take(); }
-            on:dragover=over
-            on:drop=drop
+            on:copy=move |event| { carry::copy(&event, hand); }
+            on:cut=cut
+            on:paste=move |event| carry::paste(&event, store, hand)
+            on:dragstart=move |event| carry::lift(&event, hand)
+            on:dragend=move |_| carry::let_go()
+            on:dragover=move |event| carry::over(&event)
+            on:drop=move |event| carry::drop(&event, store, hand)
         ></div>
         {move || sampling.get().map(|id| view! { <Sample id done=sampled/> })}
     }

@@ -5,6 +5,7 @@ use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 use web_sys::{Element, HtmlElement, Node, Range};
 
+use super::carry::copied;
 use super::media::clip;
 use super::parts::joined;
 use super::store::Chat;
@@ -74,7 +75,7 @@ pub(super) fn picture(chat: Chat, id: PictureId) -> Option<HtmlElement> {
     span.set_attribute("data-media", &id.to_string()).ok()?;
     span.set_attribute("draggable", "true").ok()?;
     span.set_attribute("tabindex", "0").ok()?;
-    span.set_attribute("role", "img").ok()?;
+    span.set_attribute("role", "group").ok()?;
     span.set_attribute("aria-label", &spoken(chat, id)).ok()?;
     span.set_attribute("aria-keyshortcuts", "Alt+ArrowLeft Alt+ArrowRight Delete")
         .ok()?;
@@ -90,13 +91,19 @@ pub(super) fn picture(chat: Chat, id: PictureId) -> Option<HtmlElement> {
         image.set_attribute("draggable", "false").ok()?;
         span.append_child(&image).ok()?;
     }
+    let button = |class: &str, sign: &str, title: &str| -> Option<HtmlElement> {
+        let button = make("button", class)?;
+        button.set_attribute("type", "button").ok()?;
+        // By the keys one acts on the picture itself.
+        button.set_attribute("tabindex", "-1").ok()?;
+        button.set_attribute("aria-label", title).ok()?;
+        button.set_title(title);
+        button.set_text_content(Some(sign));
+        Some(button)
+    };
     if is_clip(chat, id) {
-        let count = make("button", "frame-count")?;
-        count.set_attribute("type", "button").ok()?;
-        count.set_attribute("tabindex", "-1").ok()?;
-        count.set_attribute("aria-hidden", "true").ok()?;
-        count.set_title("Take other frames of it");
-        count.set_text_content(Some(&format!("{} ▾", urls.len())));
+        let frames = format!("{} ▾", urls.len());
+        let count = button("frame-count", &frames, "Take other frames of it")?;
         span.append_child(&count).ok()?;
         span.set_title(
             "Enter takes other frames; drag, or Alt with an arrow, moves it; Delete takes it out",
@@ -104,12 +111,14 @@ pub(super) fn picture(chat: Chat, id: PictureId) -> Option<HtmlElement> {
         let keys = "Enter Alt+ArrowLeft Alt+ArrowRight Delete";
         span.set_attribute("aria-keyshortcuts", keys).ok()?;
     }
-    let remove = make("button", "media-out")?;
-    remove.set_attribute("type", "button").ok()?;
-    remove.set_attribute("tabindex", "-1").ok()?;
-    remove.set_attribute("aria-hidden", "true").ok()?;
-    remove.set_text_content(Some("×"));
-    span.append_child(&remove).ok()?;
+    for (class, sign, title) in [
+        ("media-earlier", "‹", "Move it earlier"),
+        ("media-later", "›", "Move it later"),
+        ("media-out", "×", "Take it out"),
+    ] {
+        let button = button(class, sign, title)?;
+        span.append_child(&button).ok()?;
+    }
     Some(span)
 }
 
@@ -144,13 +153,14 @@ pub(super) fn read(field: &Node) -> Vec<Piece> {
 }
 
 /// The pictures that stand in any field of the page, those of a turn that is
-/// being changed included.
+/// being changed included, and those that may yet be pasted.
 pub(super) fn shown() -> Vec<PictureId> {
     let Ok(all) = document().query_selector_all("[data-media]") else {
         return Vec::new();
     };
     let all = (0..all.length()).filter_map(|i| all.get(i)?.dyn_into::<HtmlElement>().ok());
-    all.filter_map(|media| id_of(&media)).collect()
+    let all = all.filter_map(|media| id_of(&media));
+    all.chain(copied()).collect()
 }
 
 pub(super) fn fill(chat: Chat, field: &Element, parts: &[Piece]) {

@@ -1,8 +1,11 @@
 //! What is kept on this machine: conversations, sets and settings as text,
 //! pictures as they came, in the browser's own database.
 
+mod alone;
+mod pictures;
+
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use leptos::prelude::*;
@@ -10,15 +13,14 @@ use leptos::task::spawn_local;
 use rexie::{ObjectStore, Rexie, Transaction, TransactionMode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use wasm_bindgen::{JsCast, JsValue};
-use web_sys::Blob;
+use wasm_bindgen::JsValue;
 
-use super::clip::Sampling;
-use super::media::{self, Clip};
-use super::store::{Chat, Conversation, Id, Settings, Shot, ShotSet, fresh, media_of};
+use super::store::{Chat, Conversation, Id, Settings, ShotSet, fresh};
 use crate::protocol::PictureId;
 use crate::ui::client::ask_to_persist;
 use crate::ui::store::Store;
+pub(super) use pictures::{drop_media, keep_media, used};
+use pictures::{put_media, sweep};
 
 const NAME: &str = "plume-chat";
 /// Pictures: `[name, [frame, …]]` by their number; of a clip also its file, the
@@ -146,25 +148,6 @@ fn lasting() {
     }
 }
 
-/// Larger clips can be sampled anew only as long as the page is open: their
-/// frames are kept, their files are the person's.
-const LARGEST_CLIP: f64 = 64e6;
-
-pub(super) fn keep_media(id: PictureId, name: &str, frames: &[Blob], clip: Option<&Clip>) {
-    let frames: js_sys::Array = frames.iter().collect();
-    let value = js_sys::Array::of2(&name.into(), &frames);
-    if let Some(Clip { file, how }) = clip.filter(|clip| clip.file.size() <= LARGEST_CLIP) {
-        value.push(file);
-        value.push(&how.rate.into());
-        value.push(&(how.most as f64).into());
-    }
-    changed(MEDIA, id.into(), Some(value.into()));
-}
-
-pub(super) fn drop_media(id: PictureId) {
-    changed(MEDIA, id.into(), None);
-}
-
 fn keep<T: Serialize>(key: &str, value: &T) {
     if let Ok(json) = serde_json::to_string(value) {
         changed(RECORDS, key.into(), Some(json.into()));
@@ -274,24 +257,6 @@ pub(super) async fn reread(chat: Chat, id: Id) -> Option<Conversation> {
     Some(record.conversation)
 }
 
-/// Puts a picture on the page as it is kept.
-fn put_media(chat: Chat, id: PictureId, value: &JsValue) {
-    let parts = js_sys::Array::from(value);
-    let frames = js_sys::Array::from(&parts.get(1));
-    let frames: Vec<Blob> = frames
-        .iter()
-        .filter_map(|frame| frame.dyn_into().ok())
-        .collect();
-    let name = parts.get(0).as_string().unwrap_or_default();
-    let clip = || {
-        let file = parts.get(2).dyn_into().ok()?;
-        let (rate, most) = (parts.get(3).as_f64()?, parts.get(4).as_f64()?);
-        let how = Sampling::of(rate, most as usize);
-        Some(Clip { file, how })
-    };
-    media::put(chat, id, &name, &frames, clip());
-}
-
 /// Opens the database and puts on the page what is kept.
 pub(super) async fn read(store: Store) {
     let chat = store.chat;
@@ -304,12 +269,17 @@ pub(super) async fn read(store: Store) {
         .await;
     match opened {
         Ok(database) => {
-            DATABASE.set(Some(Rc::new(database)));
-            if read_all(chat).await.is_none() {
-                store.error.set(Some(
+            let database = Rc::new(database);
+            DATABASE.set(Some(database.clone()));
+            // Held while it is read, so that no other page deletes any of it.
+            let alone = alone::enter().await;
+            match read_all(chat, &database).await {
+                Ok(unused) if alone.is_some() => sweep(&unused).await,
+                Ok(_) => {}
+                Err(_) => store.error.set(Some(
                     "What was kept of the chat cannot be read: another page may hold it. Reload."
                         .to_owned(),
-                ));
+                )),
             }
         }
         Err(_) => store.error.set(Some(
@@ -322,82 +292,85 @@ pub(super) async fn read(store: Store) {
 }
 
 /// All keys and values of a part of the database, in the same order.
-async fn all(store: &'static str) -> Option<Vec<(JsValue, JsValue)>> {
-    let database = database()?;
-    let transaction = database
-        .transaction(&[store], TransactionMode::ReadOnly)
-        .ok()?;
-    let records = transaction.store(store).ok()?;
-    let keys = records.get_all_keys(None, None).await.ok()?;
-    let values = records.get_all(None, None).await.ok()?;
-    Some(keys.into_iter().zip(values).collect())
+async fn all(
+    transaction: &Transaction,
+    store: &str,
+) -> Result<impl Iterator<Item = (JsValue, JsValue)>, rexie::Error> {
+    let records = transaction.store(store)?;
+    let keys = records.get_all_keys(None, None).await?;
+    let values = records.get_all(None, None).await?;
+    Ok(keys.into_iter().zip(values))
 }
 
 fn parsed<T: DeserializeOwned>(value: &JsValue) -> Option<T> {
     serde_json::from_str(&value.as_string()?).ok()
 }
 
-async fn read_all(chat: Chat) -> Option<()> {
-    let (mut open, mut conversations, mut sets) =
-        (None::<u32>, Vec::<Conversation>::new(), Vec::new());
-    for (key, value) in all(RECORDS).await? {
+/// What is kept as text.
+#[derive(Default)]
+struct Texts {
+    settings: Option<Settings>,
+    open: Option<Id>,
+    records: Vec<Record>,
+    sets: Vec<ShotSet>,
+    /// There are some that only another version of the page can read.
+    strange: bool,
+}
+
+async fn texts(transaction: &Transaction) -> Result<Texts, rexie::Error> {
+    let mut texts = Texts::default();
+    for (key, value) in all(transaction, RECORDS).await? {
         let key = key.as_string().unwrap_or_default();
         if key == "settings" {
-            if let Some(settings) = parsed(&value) {
-                chat.settings.set(settings);
-            }
+            texts.settings = parsed(&value);
         } else if key == "open" {
-            open = parsed(&value);
-        } else if key.starts_with("conversation-") {
-            if let Some(record) = parsed::<Record>(&value) {
-                record.note();
-                conversations.push(record.conversation);
-            }
-        } else if key.starts_with("set-") {
-            sets.extend(parsed::<ShotSet>(&value));
+            texts.open = parsed(&value);
+        } else if let (true, Some(record)) = (key.starts_with("conversation-"), parsed(&value)) {
+            texts.records.push(record);
+        } else if let (true, Some(set)) = (key.starts_with("set-"), parsed(&value)) {
+            texts.sets.push(set);
+        } else {
+            texts.strange = true;
         }
     }
+    Ok(texts)
+}
+
+/// Puts on the page what is kept; gives the pictures that nothing shows.
+async fn read_all(chat: Chat, database: &Rexie) -> Result<Vec<PictureId>, rexie::Error> {
+    let transaction = database.transaction(&[RECORDS, MEDIA], TransactionMode::ReadOnly)?;
+    let texts = texts(&transaction).await?;
+    let media = all(&transaction, MEDIA).await?;
+    if let Some(settings) = texts.settings {
+        chat.settings.set(settings);
+    }
+    texts.records.iter().for_each(Record::note);
+    let conversations = texts.records.into_iter().map(|record| record.conversation);
+    let mut conversations: Vec<_> = conversations.collect();
     conversations.sort_by(|a, b| b.changed.total_cmp(&a.changed));
-    let used = used(&conversations, &sets);
-    for (key, value) in all(MEDIA).await? {
+    let used = used(&conversations, &texts.sets);
+    let mut unused = Vec::new();
+    for (key, value) in media {
         let Some(id) = key.as_f64().map(|id| id as PictureId) else {
             continue;
         };
-        if !used.contains(&id) {
-            drop_media(id);
-            continue;
+        if used.contains(&id) {
+            put_media(chat, id, &value);
+        } else if !chat.media.with_untracked(|all| all.contains_key(&id)) {
+            // Not what was put in on this page meanwhile.
+            unused.push(id);
         }
-        put_media(chat, id, &value);
     }
     let last = conversations
         .iter()
-        .find(|c| Some(c.id) == open)
+        .find(|c| Some(c.id) == texts.open)
         .or(conversations.first());
     if let Some(last) = last.cloned() {
         super::conversations::show(chat, last);
     }
     chat.all.set(conversations);
-    chat.sets.set(sets);
-    Some(())
-}
-
-/// Every picture that a conversation or a set shows.
-pub(super) fn used(conversations: &[Conversation], sets: &[ShotSet]) -> BTreeSet<PictureId> {
-    let of_shots = |shots: &[Shot]| {
-        shots
-            .iter()
-            .flat_map(|shot| media_of(&shot.parts))
-            .collect::<Vec<_>>()
-    };
-    let mut used: BTreeSet<_> = sets.iter().flat_map(|set| of_shots(&set.shots)).collect();
-    for conversation in conversations {
-        used.extend(of_shots(&conversation.shots));
-        used.extend(media_of(&conversation.draft));
-        for turn in &conversation.turns {
-            used.extend(turn.all_parts().flat_map(|parts| media_of(parts)));
-        }
-    }
-    used
+    chat.sets.set(texts.sets);
+    Ok(unused)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use leptos::prelude::*;
 use super::client;
 use super::parts::joined;
 use super::store::{Chat, Id, media_of};
-use super::version::{Turn, Version};
+use super::version::{Outcome, Turn, Version};
 use crate::protocol::PictureId;
 use crate::protocol::chat::{Gaze, Piece};
 
@@ -86,6 +86,16 @@ fn blind(text: &str) -> Vec<Gaze> {
     gazes.collect()
 }
 
+/// An answer as it stands behind its prompt. What the model did not write has the
+/// blank before it by which it is compared: without it a tokenizer that minds
+/// blanks makes other tokens of it.
+fn behind(version: &Version) -> String {
+    match version.outcome {
+        Outcome::Scored { .. } | Outcome::Edited => format!(" {}", version.text.trim()),
+        _ => version.text.clone(),
+    }
+}
+
 /// Has an answer looked into, and its prompt where that is wanted, one stretch
 /// after the other: words of a stretch are read as an answer to all before them.
 pub(super) async fn look(
@@ -98,7 +108,7 @@ pub(super) async fn look(
     let known = |looks: &Looks| looks.prompt.len();
     let known = chat.looks.with_untracked(|all| all.get(&id).map(known));
     if known.is_none() {
-        let (prompt, text) = (version.prompt.clone(), version.text.clone());
+        let (prompt, text) = (version.prompt.clone(), behind(&version));
         let answer = client::looked(prompt, text, layers.clone()).await?;
         if !shown(chat, id, &version) {
             return Ok(());

@@ -4,13 +4,13 @@
 use leptos::prelude::*;
 
 use super::choices::Likelihoods;
+use super::cut::was_left_out;
 use super::store::{Id, chat, media_of, text_of};
-use super::turn::take_along;
 use super::version::{By, Example, Outcome, Similar, Turn, Version};
 use crate::protocol::PictureId;
 use crate::protocol::chat::{Ended, Pace};
 use crate::ui::store::store;
-use crate::ui::web::icon;
+use crate::ui::web::{icon, take_along};
 
 /// Figures of an answer that was written.
 fn figures(ended: Ended, pace: Pace) -> String {
@@ -48,16 +48,18 @@ pub(super) fn Made(id: Id, version: Memo<Version>) -> impl IntoView {
     let outcome = Memo::new(move |_| version.with(|version| version.outcome.clone()));
     let by = Memo::new(move |_| version.with(|version| version.by.clone()));
     let similar = Memo::new(move |_| version.with(|version| version.similar.clone()));
+    let left_out = Memo::new(move |_| version.with(|version| version.left_out));
     let exact = Memo::new(move |_| version.with(|version| version.exact.clone()));
     view! {
         {move || match outcome.get() {
             Outcome::Busy | Outcome::Edited => ().into_any(),
-            Outcome::Written { ended, pace } => view! { <p class="timings" data-memory=pace.memory.to_string()>{figures(ended, pace)}</p> }.into_any(),
+            Outcome::Written { ended, pace } => view! { <p class="timings" data-memory=pace.memory.to_string() data-gpu=pace.gpu.to_string()>{figures(ended, pace)}</p> }.into_any(),
             Outcome::Scored { likely, orders, milliseconds } => view! { <Likelihoods likely orders milliseconds/> }.into_any(),
             Outcome::Failed(message) => view! { <p class="state failed">{message}</p> }.into_any(),
         }}
         {move || (outcome.get() == Outcome::Edited).then(|| view! { <p class="by hint">"You wrote this answer"</p> })}
         {move || by.get().map(|By { model, device, settings }| view! { <p class="by hint">{format!("{model} · {device} · {settings}")}</p> })}
+        {move || was_left_out(left_out.get()).map(|said| view! { <p class="hint left-out">{said}</p> })}
         {move || similar.get().map(|similar| view! { <Chosen similar/> })}
         <Show when=move || !exact.with(String::is_empty)><Exact id exact/></Show>
     }
@@ -173,7 +175,7 @@ mod tests {
             written,
             first,
             total,
-            memory: 0.0,
+            ..Pace::default()
         };
         assert_eq!(
             figures(Ended::Itself, pace(9, 1, 250.0, 300.0)),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use leptos::prelude::*;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{Blob, File};
+use web_sys::{Blob, File, ImageBitmap};
 
 use super::clip::Sampling;
 use super::store::{Chat, Media, fresh};
@@ -118,7 +118,7 @@ pub(super) fn drop_unused(chat: Chat, used: &dyn Fn(PictureId) -> bool) {
     let gone: Vec<_> = chat
         .media
         .with_untracked(|all| all.keys().copied().filter(|id| !used(*id)).collect());
-    for id in gone {
+    for &id in &gone {
         let media = chat.media.try_update(|all| all.remove(&id)).flatten();
         for url in media.iter().flat_map(|media| &media.urls) {
             let _ = web_sys::Url::revoke_object_url(url);
@@ -126,8 +126,8 @@ pub(super) fn drop_unused(chat: Chat, used: &dyn Fn(PictureId) -> bool) {
         FRAMES.with_borrow_mut(|all| all.remove(&id));
         CLIPS.with_borrow_mut(|all| all.remove(&id));
         client::send(&Wish::Forget { id }, &JsValue::NULL);
-        keep::drop_media(id);
     }
+    keep::drop_media(gone);
 }
 
 /// Whether a file is a clip.
@@ -228,7 +228,11 @@ pub(super) async fn take_one(store: Store, file: &File) -> Result<PictureId, Lef
 /// Whether the browser can decode a picture.
 async fn readable(blob: &Blob) -> bool {
     match window().create_image_bitmap_with_blob(blob) {
-        Ok(promise) => JsFuture::from(promise).await.is_ok(),
+        // Many megabytes wait for the browser's collection of garbage otherwise.
+        Ok(promise) => JsFuture::from(promise)
+            .await
+            .map(|bitmap| bitmap.unchecked_into::<ImageBitmap>().close())
+            .is_ok(),
         Err(_) => false,
     }
 }

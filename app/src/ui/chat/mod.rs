@@ -4,16 +4,19 @@
 
 mod answer;
 mod bundle;
+mod carry;
 mod choices;
 pub(super) mod client;
 mod clip;
 mod composer;
 mod conversations;
+mod cut;
 mod draw;
 mod editor;
 mod field;
 mod fill;
 mod follow;
+mod hand;
 mod inside;
 pub(super) mod intake;
 mod keep;

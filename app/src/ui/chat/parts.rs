@@ -32,14 +32,59 @@ fn steps(parts: &[Piece]) -> Vec<Piece> {
     out
 }
 
+fn is_picture(part: &Piece) -> bool {
+    matches!(part, Piece::Media(_))
+}
+
+/// Each letter and each picture by itself.
+fn letters(parts: &[Piece]) -> Vec<Piece> {
+    let each = |part: &Piece| match part {
+        Piece::Media(_) => vec![part.clone()],
+        Piece::Text(text) => text.chars().map(|c| Piece::Text(c.into())).collect(),
+    };
+    parts.iter().flat_map(each).collect()
+}
+
+/// How many letters and pictures stand before the `nth` picture.
+pub(super) fn before(parts: &[Piece], nth: usize) -> Option<usize> {
+    let letters = letters(parts);
+    let mut pictures = letters.iter().enumerate().filter(|(_, l)| is_picture(l));
+    pictures.nth(nth).map(|(at, _)| at)
+}
+
+/// The parts with one more picture, behind so many letters and pictures or at
+/// the end.
+pub(super) fn with_picture(parts: &[Piece], at: usize, id: PictureId) -> Vec<Piece> {
+    let mut letters = letters(parts);
+    letters.insert(at.min(letters.len()), Piece::Media(id));
+    joined(letters)
+}
+
+/// Where the `nth` picture stands, for those who do not see it.
+pub(super) fn whereabouts(parts: &[Piece], nth: usize) -> String {
+    let mut pictures = parts.iter().enumerate().filter(|(_, p)| is_picture(p));
+    let at = pictures.nth(nth).map_or(0, |(at, _)| at);
+    if at == 0 {
+        return "at the front".to_owned();
+    }
+    let blank = |part: &Piece| matches!(part, Piece::Text(text) if text.trim().is_empty());
+    let behind = parts.get(at + 1..).unwrap_or_default();
+    match behind.iter().find(|part| !blank(part)) {
+        Some(Piece::Text(text)) => {
+            let words: Vec<_> = text.split_whitespace().take(3).collect();
+            format!("before “{}”", words.join(" "))
+        }
+        Some(Piece::Media(_)) => format!("before picture {}", nth + 2),
+        None if behind.is_empty() => "at the end".to_owned(),
+        None => "before the blank at the end".to_owned(),
+    }
+}
+
 /// The parts with the `nth` picture a word or a picture further, to the front
 /// or to the end.
 pub(super) fn moved(parts: &[Piece], nth: usize, back: bool) -> Vec<Piece> {
     let mut steps = steps(parts);
-    let mut pictures = steps
-        .iter()
-        .enumerate()
-        .filter(|(_, s)| matches!(s, Piece::Media(_)));
+    let mut pictures = steps.iter().enumerate().filter(|(_, s)| is_picture(s));
     let Some(at) = pictures.nth(nth).map(|(at, _)| at) else {
         return parts.to_vec();
     };
@@ -68,7 +113,7 @@ pub(super) fn place(parts: &[Piece], id: PictureId, near: usize) -> usize {
 mod tests {
     use wasm_bindgen_test::wasm_bindgen_test;
 
-    use super::{Piece, joined, moved};
+    use super::{Piece, before, joined, moved, whereabouts, with_picture};
 
     fn text(words: &str) -> Piece {
         Piece::Text(words.to_owned())
@@ -93,6 +138,37 @@ mod tests {
         assert_eq!(moved(&two, 1, true), [Piece::Media(2), Piece::Media(1)]);
         assert_eq!(moved(&two, 1, false), two);
         assert_eq!(moved(&two, 5, false), two);
+    }
+
+    #[wasm_bindgen_test]
+    fn a_picture_goes_out_and_back_to_its_place() {
+        let parts = [text("wörter "), Piece::Media(1), text("a"), Piece::Media(2)];
+        assert_eq!(before(&parts, 1), Some(9));
+        assert_eq!(before(&parts, 2), None);
+        let without = [text("wörter a"), Piece::Media(2)];
+        assert_eq!(before(&parts, 0), Some(7));
+        assert_eq!(with_picture(&without, 7, 1), parts);
+        // What was written since may be shorter.
+        let end = [text("w"), Piece::Media(1)];
+        assert_eq!(with_picture(&[text("w")], 7, 1), end);
+    }
+
+    #[wasm_bindgen_test]
+    fn the_place_of_a_picture_is_told() {
+        let parts = [
+            Piece::Media(1),
+            text("what is left of "),
+            Piece::Media(2),
+            text(" "),
+            Piece::Media(3),
+        ];
+        assert_eq!(whereabouts(&parts, 0), "at the front");
+        assert_eq!(whereabouts(&parts, 1), "before picture 3");
+        assert_eq!(whereabouts(&parts, 2), "at the end");
+        let among = moved(&parts, 0, false);
+        assert_eq!(whereabouts(&among, 0), "before “is left of”");
+        let last = [text("w "), Piece::Media(1), text("\n")];
+        assert_eq!(whereabouts(&last, 0), "before the blank at the end");
     }
 
     #[wasm_bindgen_test]

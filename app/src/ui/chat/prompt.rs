@@ -1,12 +1,24 @@
 //! The prompt: shots, the turns so far, and what is to be answered, in the
 //! words of the checkpoint.
 
+use std::collections::BTreeMap;
+
 use leptos::prelude::*;
 
+use super::answer::candidates;
 use super::client;
-use super::store::{Chat, Id, Plan, Shot, media_of};
+use super::store::{Chat, Id, Mode, Plan, Shot, media_of};
+use super::version::LeftOut;
 use crate::protocol::PictureId;
-use crate::protocol::chat::{Piece, PromptStyle, Said, Segment, Task};
+use crate::protocol::chat::{Piece, PromptStyle, Said, Segment, Task, orders};
+
+/// Orders that are drawn in search of different ones: few shots have few, and
+/// chance brings the same once more.
+const DRAWN: usize = 64;
+
+/// Answers whose tokens are counted at once: there may be thousands, and the
+/// worker is to hear of other things between.
+const COUNTED: usize = 256;
 
 /// What is to be answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,20 +65,22 @@ fn pieces(style: &PromptStyle, task: Task, parts: &[Piece], said: Said<'_>) -> V
     .collect()
 }
 
+/// A shot in the checkpoint's words.
+fn spelt(chat: Chat, style: &PromptStyle, task: Task, shot: &Shot) -> Vec<Piece> {
+    let mut parts = shot.parts.clone();
+    if chat.settings.with_untracked(|s| s.words_only) {
+        parts.retain(|part| matches!(part, Piece::Text(_)));
+    }
+    pieces(style, task, &parts, Said::All(&shot.answer))
+}
+
 impl Prompt {
     fn new(chat: Chat, shots: &[Shot], goal: &Goal) -> Self {
         let style = untrack(|| chat.style());
         let task = goal.task;
-        let words_only = chat.settings.with_untracked(|s| s.words_only);
-        let shot = |shot: &Shot| {
-            let mut parts = shot.parts.clone();
-            if words_only {
-                parts.retain(|part| matches!(part, Piece::Text(_)));
-            }
-            Span {
-                owner: shot.id,
-                pieces: pieces(&style, task, &parts, Said::All(&shot.answer)),
-            }
+        let shot = |shot: &Shot| Span {
+            owner: shot.id,
+            pieces: spelt(chat, &style, task, shot),
         };
         let turns = chat.turns.get_untracked();
         let turns = turns.iter().take_while(|turn| turn.id != goal.id);
@@ -97,22 +111,28 @@ impl Prompt {
         before.chain(self.goal.clone()).collect()
     }
 
-    /// The shots in other orders, the rest as it is.
+    /// The shots in up to so many different orders, the rest as it is.
     pub(super) fn in_orders(&self, count: usize) -> Vec<Vec<Piece>> {
         let n = self.shots.len();
         if count < 2 || n < 2 {
             return vec![self.pieces()];
         }
-        let orders = crate::protocol::chat::orders(n, count, 1);
-        let ordered = orders.into_iter().map(|order| {
+        let mut different = Vec::new();
+        for order in orders(n, DRAWN, 1) {
             let shots = order.into_iter().map(|at| self.shots[at].clone()).collect();
-            Self {
+            let ordered = Self {
                 shots,
                 ..self.clone()
+            };
+            let pieces = ordered.pieces();
+            if !different.contains(&pieces) {
+                different.push(pieces);
             }
-            .pieces()
-        });
-        ordered.collect()
+            if different.len() == count {
+                break;
+            }
+        }
+        different
     }
 
     /// Leaves out the first shot, or the first turn where no shot is left.
@@ -154,15 +174,32 @@ async fn shots(chat: Chat, goal: &Goal) -> Result<(Vec<Shot>, Option<Vec<(Id, f3
     Ok((found.into_iter().map(|(shot, _)| shot).collect(), chosen))
 }
 
-/// The prompt for what is to be answered, as much of it as fits with `most`
-/// tokens of answer.
+/// Tokens that are kept free for the answer: as many as may be written, up to
+/// half of all, or those of the longest answer that is compared.
+async fn room(chat: Chat, context: usize) -> Result<usize, String> {
+    let (mode, most) = chat.settings.with_untracked(|s| (s.mode, s.most));
+    if mode == Mode::Write {
+        return Ok(most.min(context / 2));
+    }
+    // As they are scored: a blank goes before each.
+    let answers = untrack(|| candidates(chat)).into_iter();
+    let answers = answers.map(|answer| Piece::Text(format!(" {}", answer.trim())));
+    let mut longest = 0;
+    for answers in answers.collect::<Vec<_>>().chunks(COUNTED) {
+        let tokens = client::planned(answers.to_vec()).await?.tokens;
+        longest = tokens.into_iter().fold(longest, usize::max);
+    }
+    Ok(longest)
+}
+
+/// The prompt for what is to be answered, as much of it as fits with room for the
+/// answer.
 ///
 /// # Errors
 /// What the worker says, or nothing where it is not `wanted` any more.
 pub(super) async fn settle(
     chat: Chat,
     goal: &Goal,
-    most: usize,
     wanted: &dyn Fn() -> bool,
 ) -> Result<(Prompt, Plan), String> {
     let plan = async |prompt: &Prompt| {
@@ -173,6 +210,7 @@ pub(super) async fn settle(
     };
     let (shots, chosen) = shots(chat, goal).await?;
     let mut prompt = Prompt::new(chat, &shots, goal);
+    let all = (prompt.shots.len(), prompt.turns.len());
     let mut planned = plan(&prompt).await?;
     let mut tokens = planned.tokens.iter().copied();
     let mut cost = |span: &Span| {
@@ -186,7 +224,7 @@ pub(super) async fn settle(
         .map(&mut cost)
         .collect();
     let mut cut = Vec::new();
-    let room = most.min(planned.context / 2);
+    let room = room(chat, planned.context).await?;
     while planned.total + room > planned.context {
         let excess = planned.total + room - planned.context;
         let (mut freed, before) = (0, cut.len());
@@ -207,8 +245,73 @@ pub(super) async fn settle(
         total: planned.total,
         context: planned.context,
         cost: costs.into_iter().collect(),
+        spare: BTreeMap::new(),
+        room,
         cut,
+        left_out: LeftOut {
+            examples: all.0 - prompt.shots.len(),
+            turns: all.1 - prompt.turns.len(),
+        },
         chosen,
     };
     Ok((prompt, plan))
+}
+
+/// What the shots outside a prompt would take: tokens and pictures.
+///
+/// # Errors
+/// What the worker says.
+pub(super) async fn spare(
+    chat: Chat,
+    task: Task,
+    plan: &Plan,
+) -> Result<BTreeMap<Id, (usize, usize)>, String> {
+    let style = untrack(|| chat.style());
+    let spelt = |shot: &Shot| (shot.id, spelt(chat, &style, task, shot));
+    let outside = |shot: &&Shot| !plan.cost.contains_key(&shot.id);
+    let all = |shots: &Vec<Shot>| -> Vec<_> { shots.iter().filter(outside).map(spelt).collect() };
+    let shots = chat.shots.with_untracked(all);
+    let tokens = client::counted(&shots).await?;
+    let costs = shots.iter().zip(tokens).map(|((id, pieces), tokens)| {
+        let pictures = media_of(pieces).len();
+        (*id, (tokens, pictures))
+    });
+    Ok(costs.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test;
+
+    use super::{Piece, Prompt, Span};
+
+    #[wasm_bindgen_test]
+    fn orders_differ_and_are_no_more_than_there_are() {
+        let prompt = |shots: &str| {
+            let span = |words: char| Span {
+                owner: 0,
+                pieces: vec![Piece::Text(words.to_string())],
+            };
+            Prompt {
+                shots: shots.chars().map(span).collect(),
+                turns: Vec::new(),
+                goal: vec![Piece::Text("?".to_owned())],
+            }
+        };
+        for (shots, count, expected) in [
+            ("a", 6, 1),
+            ("ab", 1, 1),
+            ("ab", 6, 2),
+            ("abc", 6, 6),
+            // Two that are equal change places unseen.
+            ("aab", 6, 3),
+            ("abcd", 6, 6),
+        ] {
+            let orders = prompt(shots).in_orders(count);
+            assert_eq!(orders.len(), expected, "{shots}");
+            for (at, order) in orders.iter().enumerate() {
+                assert!(!orders[..at].contains(order), "{shots}");
+            }
+        }
+    }
 }

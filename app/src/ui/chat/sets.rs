@@ -294,7 +294,7 @@ fn SetRow(id: u32, name: String, count: usize, asked: Asked) -> impl IntoView {
         if let Some(set) = found() {
             spawn_local(async move {
                 let name = format!("{}.plume.json", set.name.replace(['/', '\\'], "-"));
-                bundle::export(chat, &name, &[], &[set]).await;
+                bundle::export(store, &name, &[], &[set]).await;
             });
         }
     };

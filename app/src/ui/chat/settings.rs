@@ -96,7 +96,7 @@ fn summary(settings: &Settings) -> String {
     if settings.mode == Mode::Score {
         return match settings.orders {
             1 => "compare answers".to_owned(),
-            n => format!("compare, {n} orders"),
+            n => format!("compare, up to {n} orders"),
         };
     }
     match settings.choice {

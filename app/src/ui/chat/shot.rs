@@ -4,13 +4,14 @@ use std::cell::Cell;
 
 use leptos::html::Li;
 use leptos::prelude::*;
-use web_sys::{DragEvent, KeyboardEvent};
+use wasm_bindgen::JsCast;
+use web_sys::{DragEvent, HtmlElement, KeyboardEvent};
 
 use super::editor::{Editor, Hand};
 use super::put_in::PutIn;
 use super::store::{Chat, Id, Shot, chat, fresh};
 use super::undo;
-use crate::protocol::chat::Task;
+use crate::protocol::chat::{Task, Writer};
 use crate::ui::offer::megabytes;
 use crate::ui::store::store;
 use crate::ui::web::{cross, icon};
@@ -21,7 +22,7 @@ thread_local! {
 }
 
 /// Bytes for a person, small ones too.
-pub(super) fn bytes(bytes: f64) -> String {
+fn bytes(bytes: f64) -> String {
     match bytes {
         b if b < 1e3 => format!("{b:.0} B"),
         b if b < 1e6 => format!("{:.0} kB", b / 1e3),
@@ -60,16 +61,26 @@ fn step(chat: Chat, id: Id, back: bool) -> Option<usize> {
     now
 }
 
-/// What an example takes of the model's room.
-fn cost(chat: Chat, id: Id) -> Option<String> {
-    let plan = chat.plan.get()?.ok()?;
-    let writer = chat.writer()?;
-    let &(tokens, pictures) = plan.cost.get(&id)?;
-    if plan.cut.contains(&id) {
-        return Some(format!("{tokens} tokens · does not fit"));
-    }
+/// What so many tokens and pictures take of the model's room.
+pub(super) fn takes(writer: &Writer, (tokens, pictures): (usize, usize)) -> String {
     let memory = tokens as f64 * writer.bytes_per_token + pictures as f64 * writer.bytes_per_image;
-    Some(format!("{tokens} tokens · {}", bytes(memory)))
+    format!("{tokens} tokens · {}", bytes(memory))
+}
+
+/// What an example takes, or would.
+fn cost(chat: Chat, id: Id) -> Option<String> {
+    let writer = chat.writer()?;
+    // Looked at where it is: there may be hundreds of cards.
+    chat.plan.with(|plan| {
+        let plan = plan.as_ref()?.as_ref().ok()?;
+        Some(match plan.cost.get(&id) {
+            Some((tokens, _)) if plan.cut.contains(&id) => {
+                format!("{tokens} tokens · does not fit")
+            }
+            Some(cost) => takes(&writer, *cost),
+            None => format!("would take {}", takes(&writer, *plan.spare.get(&id)?)),
+        })
+    })
 }
 
 /// Whether similarity chose it, and how similar it is.
@@ -113,33 +124,44 @@ pub(super) fn ShotCard(id: Id) -> impl IntoView {
         .to_owned()
     });
     let out = move || similarity(chat, id).is_some_and(|(_, chosen)| !chosen);
+    let last = Memo::new(move |_| {
+        let last = |shots: &Vec<Shot>| shots.last().is_some_and(|shot| shot.id == id);
+        chat.shots.with(last)
+    });
+    // Where the list has been drawn again, the focus stays: on the first of
+    // these that can have it.
+    let go = move |back: bool, focus: [&'static str; 2]| {
+        let Some(now) = step(chat, id, back) else {
+            return;
+        };
+        store
+            .announcement
+            .set(format!("Example moved to place {}", now + 1));
+        leptos::task::spawn_local(async move {
+            leptos::task::tick().await;
+            let Some(card) = card.try_get_untracked().flatten() else {
+                return;
+            };
+            let find = |css: &str| card.query_selector(css).ok().flatten();
+            let found = focus.into_iter().find_map(find);
+            if let Some(found) = found.and_then(|found| found.dyn_into::<HtmlElement>().ok()) {
+                let _ = found.focus();
+            }
+        });
+    };
     let key = move |event: KeyboardEvent| {
         let back = match event.key().as_str() {
             "ArrowUp" | "ArrowLeft" => true,
             "ArrowDown" | "ArrowRight" => false,
             _ => return,
         };
-        if !event.alt_key() {
-            return;
-        }
-        event.prevent_default();
-        if let Some(now) = step(chat, id, back) {
-            store
-                .announcement
-                .set(format!("Example moved to place {}", now + 1));
-            // Where the list has been drawn again, the focus stays.
-            leptos::task::spawn_local(async move {
-                leptos::task::tick().await;
-                let grip = card.get_untracked();
-                let grip = grip.and_then(|card| card.query_selector(".grip").ok().flatten());
-                if let Some(grip) = grip.and_then(|grip| {
-                    wasm_bindgen::JsCast::dyn_into::<web_sys::HtmlElement>(grip).ok()
-                }) {
-                    let _ = grip.focus();
-                }
-            });
+        if event.alt_key() {
+            event.prevent_default();
+            go(back, [".grip"; 2]);
         }
     };
+    let earlier = move |_| go(true, [".earlier:enabled", ".later"]);
+    let later = move |_| go(false, [".later:enabled", ".earlier"]);
     let drag = move |event: DragEvent| {
         DRAGGED.set(Some(id));
         if let Some(data) = event.data_transfer() {
@@ -185,6 +207,8 @@ pub(super) fn ShotCard(id: Id) -> impl IntoView {
                         on:change=move |event| chat.change_shot(id, |shot| shot.on = event_target_checked(&event))/>
                 </label>
                 <span class="push"></span>
+                <button type="button" class="remove step earlier" title="Earlier" aria-label=move || format!("Move example {} earlier", place.get()) disabled=move || place.get() == 1 on:click=earlier>{icon("M15 6l-6 6 6 6")}</button>
+                <button type="button" class="remove step later" title="Later" aria-label=move || format!("Move example {} later", place.get()) disabled=last on:click=later>{icon("M9 6l6 6-6 6")}</button>
                 <button type="button" class="remove" title="Duplicate" aria-label=move || format!("Duplicate example {}", place.get()) on:click=double>{icon("M8 8h11v11H8zM16 8V5H5v11h3")}</button>
                 <button type="button" class="remove" title="Remove" aria-label=move || format!("Remove example {}", place.get()) on:click=move |_| undo::take_shot(store, id)>{cross()}</button>
             </div>

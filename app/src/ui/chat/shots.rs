@@ -6,14 +6,14 @@ use leptos::task::spawn_local;
 use web_sys::DragEvent;
 
 use super::sets::{Asked, BesideOrInstead, ReadyMade, Sets};
-use super::shot::{ShotCard, bytes};
+use super::shot::{ShotCard, takes};
 use super::store::{Shot, chat};
 use super::{answer, fill};
 use crate::ui::store::store;
 use crate::ui::web::{dropped_paths, files, icon};
 
 /// How many examples similarity may choose; 0 takes all.
-const SIMILAR: [usize; 6] = [0, 1, 2, 4, 8, 16];
+const SIMILAR: [usize; 7] = [0, 1, 2, 4, 8, 16, 32];
 
 #[component]
 pub(super) fn Shots() -> impl IntoView {
@@ -80,21 +80,16 @@ fn Total() -> impl IntoView {
         if all == 0 {
             return String::new();
         }
-        let known = (|| {
-            let (plan, writer) = (chat.plan.get()?.ok()?, chat.writer()?);
-            let mut sum = (0, 0.0);
-            for (tokens, pictures) in chat.shots.with(|shots| {
-                shots
-                    .iter()
-                    .filter_map(|shot| plan.cost.get(&shot.id).copied())
-                    .collect::<Vec<_>>()
-            }) {
-                sum.0 += tokens;
-                sum.1 += tokens as f64 * writer.bytes_per_token
-                    + pictures as f64 * writer.bytes_per_image;
-            }
-            Some(format!(" · {} tokens · {}", sum.0, bytes(sum.1)))
-        })();
+        let known = chat.plan.with(|plan| {
+            let (plan, writer) = (plan.as_ref()?.as_ref().ok()?, chat.writer()?);
+            let mut sum = (0, 0);
+            chat.shots.with(|shots| {
+                for (tokens, pictures) in shots.iter().filter_map(|s| plan.cost.get(&s.id)) {
+                    sum = (sum.0 + tokens, sum.1 + pictures);
+                }
+            });
+            Some(format!(" · {}", takes(&writer, sum)))
+        });
         format!("{on} of {all} in use{}", known.unwrap_or_default())
     };
     view! { <span class="hint push" id="shots-total">{said}</span> }

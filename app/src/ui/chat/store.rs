@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::editor::Hand;
 use super::looks::Looks;
 use super::undo::Undo;
-use super::version::{Turn, Version};
+use super::version::{LeftOut, Turn, Version};
 use crate::protocol::chat::{Piece, PromptStyle, Task, Writer};
 use crate::protocol::{Device, PictureId};
 use crate::ui::store::{Model, store};
@@ -158,8 +158,14 @@ pub(super) struct Plan {
     pub(super) context: usize,
     /// Tokens and pictures of each shot, those left out included.
     pub(super) cost: BTreeMap<Id, (usize, usize)>,
+    /// The same of the shots that are off or not chosen, by themselves.
+    pub(super) spare: BTreeMap<Id, (usize, usize)>,
+    /// Tokens that are kept free for the answer.
+    pub(super) room: usize,
     /// Shots and turns that do not fit, from the front.
     pub(super) cut: Vec<Id>,
+    /// How many they are.
+    pub(super) left_out: LeftOut,
     /// Without them it is still too long.
     pub(super) too_long: bool,
     /// The shots chosen by similarity, the most similar last, with cosines.

@@ -4,19 +4,21 @@ use leptos::html::Textarea;
 use leptos::prelude::*;
 
 use super::composer::TASKS;
+use super::cut::Cut;
 use super::editor::{Editor, Hand};
 use super::field::spoken;
 use super::inside::Inside;
 use super::made::{Made, Versions};
+use super::prompt::Goal;
 use super::put_in::PutIn;
-use super::store::{Id, Shot, chat};
+use super::store::{Id, Plan, Shot, chat};
 use super::version::{Outcome, Turn, Version};
 use super::welcome::Welcome;
 use super::{answer, conversations, undo};
 use crate::protocol::PictureId;
 use crate::protocol::chat::{Ended, Piece};
-use crate::ui::store::{Store, store};
-use crate::ui::web::{copy, icon};
+use crate::ui::store::store;
+use crate::ui::web::{icon, take_along};
 
 #[component]
 pub(super) fn Turns() -> impl IntoView {
@@ -131,27 +133,6 @@ fn TurnView(id: Id) -> impl IntoView {
     }
 }
 
-/// Puts text on the clipboard, and says for two seconds that it is there.
-pub(super) fn take_along(store: Store, text: &str, copied: RwSignal<bool>) {
-    copy(text, move |done| {
-        copied.set(done);
-        store.announcement.set(
-            if done {
-                "Copied"
-            } else {
-                "The browser does not let it be copied"
-            }
-            .to_owned(),
-        );
-        set_timeout(
-            move || {
-                let _ = copied.try_set(false);
-            },
-            std::time::Duration::from_secs(2),
-        );
-    });
-}
-
 /// What can be done with a turn.
 #[component]
 fn Actions(id: Id, turn: Memo<Option<Turn>>, editing: RwSignal<bool>) -> impl IntoView {
@@ -203,11 +184,27 @@ fn Edit(id: Id, close: impl Fn() + Copy + Send + Sync + 'static) -> impl IntoVie
     let turn = chat
         .turns
         .with_untracked(|turns| turns.iter().find(|t| t.id == id).cloned());
-    let (parts, said) = turn.map_or_else(Default::default, |turn| (turn.parts, turn.version.text));
+    let Some(Turn {
+        task,
+        parts,
+        version,
+        ..
+    }) = turn
+    else {
+        return ().into_any();
+    };
     let parts = RwSignal::new(parts);
+    let plan = RwSignal::new(None::<Result<Plan, String>>);
+    let goal = move || Goal {
+        id,
+        task,
+        parts: parts.get(),
+        begun: String::new(),
+    };
+    answer::plan_turn(store, goal, plan);
     let hand = Hand::new();
     let field: NodeRef<Textarea> = NodeRef::new();
-    let before = said.trim().to_owned();
+    let before = version.text.trim().to_owned();
     let start = before.clone();
     let keep = move || {
         let said = field
@@ -232,14 +229,20 @@ fn Edit(id: Id, close: impl Fn() + Copy + Send + Sync + 'static) -> impl IntoVie
         close();
     };
     let save = keep.clone();
+    // A turn after it may be being answered: it would be cut away.
+    let idle = move || chat.idle();
     let again = move |_| {
-        conversations::branch(chat, id);
-        keep();
-        answer::again(store, id);
+        if untrack(idle) {
+            conversations::branch(chat, id);
+            keep();
+            answer::again(store, id);
+        }
     };
     let apart = move |_| {
-        conversations::branch(chat, id);
-        save();
+        if untrack(idle) {
+            conversations::branch(chat, id);
+            save();
+        }
     };
     view! {
         <div class="edit">
@@ -249,11 +252,13 @@ fn Edit(id: Id, close: impl Fn() + Copy + Send + Sync + 'static) -> impl IntoVie
                 <textarea rows="2" node_ref=field prop:value=start></textarea>
             </label>
             <div class="row">
-                <button type="button" class="small" data-act="ask-again" on:click=again>"Answer again from here"</button>
-                <button type="button" class="quiet small" data-act="save" on:click=apart>"Save as it is"</button>
+                <button type="button" class="small" data-act="ask-again" disabled=move || !idle() on:click=again>"Answer again from here"</button>
+                <button type="button" class="quiet small" data-act="save" disabled=move || !idle() on:click=apart>"Save as it is"</button>
                 <button type="button" class="quiet small" on:click=move |_| close()>"Leave it"</button>
                 <span class="hint">"Turns after it are kept in a conversation of their own."</span>
             </div>
+            <div role="status"><Cut plan/></div>
         </div>
     }
+    .into_any()
 }

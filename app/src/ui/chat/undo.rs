@@ -62,14 +62,14 @@ impl Undo {
     }
 }
 
-/// Says what was done, and offers to undo it.
+/// Says what was done, and offers to undo it → the offer's number.
 pub(super) fn offer(
     store: Store,
     said: &str,
     of: Option<Id>,
     pictures: BTreeSet<PictureId>,
     back: impl Fn() + Send + Sync + 'static,
-) {
+) -> Id {
     let (chat, id) = (store.chat, fresh());
     let before = chat.undo.pictures();
     chat.undo.0.set(Some(Offer {
@@ -84,6 +84,30 @@ pub(super) fn offer(
         .announcement
         .set(format!("{said}. Control and Z undoes it"));
     end_later(chat, id);
+    id
+}
+
+/// Undoes what is offered on this page now, `id` alone where it is given →
+/// whether there was such an offer.
+pub(super) fn take_back(store: Store, id: Option<Id>) -> bool {
+    let chat = store.chat;
+    let offer = untrack(|| chat.undo.here(chat));
+    let Some(offer) = offer.filter(|offer| id.is_none_or(|id| id == offer.id)) else {
+        return false;
+    };
+    chat.undo.0.set(None);
+    (offer.back)();
+    store.announcement.set("It is back".to_owned());
+    true
+}
+
+/// Ends an offer, where it still stands.
+pub(super) fn end(chat: Chat, id: Id) {
+    if chat.undo.is(id) {
+        let pictures = chat.undo.pictures();
+        chat.undo.0.set(None);
+        conversations::tidy(chat, &pictures);
+    }
 }
 
 /// Ends an offer, but not under a hand that is about to take it.
@@ -96,9 +120,7 @@ fn end_later(chat: Chat, id: Id) {
         if held.is_ok_and(|held| held.is_some()) {
             return end_later(chat, id);
         }
-        let pictures = chat.undo.pictures();
-        chat.undo.0.set(None);
-        conversations::tidy(chat, &pictures);
+        end(chat, id);
     };
     set_timeout(end, STANDS);
 }
@@ -154,14 +176,6 @@ pub(super) fn take_turn(store: Store, id: Id) {
 pub(super) fn UndoNotice() -> impl IntoView {
     let store = store();
     let chat = store.chat;
-    let undo = move || {
-        let Some(offer) = untrack(|| chat.undo.here(chat)) else {
-            return;
-        };
-        chat.undo.0.set(None);
-        (offer.back)();
-        store.announcement.set("It is back".to_owned());
-    };
     // In a field the keys undo what was typed.
     let key = move |event: KeyboardEvent| {
         let undoes = (event.ctrl_key() || event.meta_key()) && event.key() == "z";
@@ -174,9 +188,8 @@ pub(super) fn UndoNotice() -> impl IntoView {
         };
         let writes = target.as_ref().is_some_and(field);
         let chats = store.job.get_untracked() == Job::Chat;
-        if undoes && chats && !writes && untrack(|| chat.undo.here(chat)).is_some() {
+        if undoes && chats && !writes && take_back(store, None) {
             event.prevent_default();
-            undo();
         }
     };
     let listener = window_event_listener(ev::keydown, key);
@@ -186,7 +199,7 @@ pub(super) fn UndoNotice() -> impl IntoView {
         <Show when=move || said().is_some()>
             <div class="undo">
                 <span>{said}</span>
-                <button type="button" class="small" id="undo" aria-keyshortcuts="Control+Z" on:click=move |_| undo()>"Undo"</button>
+                <button type="button" class="small" id="undo" aria-keyshortcuts="Control+Z" on:click=move |_| { take_back(store, None); }>"Undo"</button>
             </div>
         </Show>
     }

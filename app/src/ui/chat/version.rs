@@ -56,6 +56,13 @@ pub(super) struct Similar {
     pub(super) examples: Vec<Example>,
 }
 
+/// How much of the beginning of a prompt did not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct LeftOut {
+    pub(super) examples: usize,
+    pub(super) turns: usize,
+}
+
 /// One answer of a turn, and how it came about.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 pub(super) struct Version {
@@ -72,6 +79,8 @@ pub(super) struct Version {
     pub(super) by: Option<By>,
     #[serde(default)]
     pub(super) similar: Option<Similar>,
+    #[serde(default)]
+    pub(super) left_out: LeftOut,
 }
 
 impl Version {
@@ -209,7 +218,7 @@ impl Turn {
 mod tests {
     use wasm_bindgen_test::wasm_bindgen_test;
 
-    use super::{Example, Outcome, Piece, Similar, Task, Turn, Version};
+    use super::{Example, LeftOut, Outcome, Piece, Similar, Task, Turn, Version};
     use crate::protocol::chat::{Ended, Pace};
 
     fn version(text: &str, outcome: Outcome) -> Version {
@@ -267,6 +276,8 @@ mod tests {
             turn.version.outcome,
             Outcome::Scored { orders: 2, .. }
         ));
+        assert_eq!(turn.version.left_out, LeftOut::default());
+        turn.version.left_out.examples = 3;
         assert_eq!(turn.all_parts().count(), 2);
         turn.version.similar = Some(Similar {
             by: "CLIP".to_owned(),

@@ -181,12 +181,14 @@ fn receive(store: Store, event: Event) {
             let Library {
                 offers,
                 places,
+                to_pack,
                 storage,
             } = library;
             let ids = offers.iter().map(|offer| offer.id.clone());
             store.places.set(ids.zip(places).collect());
             store.storage.set(storage);
             store.offers.set(offers);
+            store.to_pack.set(to_pack);
         }
         Event::Place { id, place } => library::placed(store, id, place),
         Event::LibraryFailed { message } => store.library_error.set(Some(message)),

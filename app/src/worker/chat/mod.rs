@@ -418,12 +418,13 @@ async fn write(
         options.stop_tokens = model.stops();
         let each = async |text: Option<&str>| stream.each(text).await;
         let prompt = segments(prompt);
-        Ok(model.write(&prompt, &options, stops, each).await?)
+        let answer = model.write(&prompt, &options, stops, each).await?;
+        Ok((answer, model.held()))
     })
     .await;
     // Also before an error: what was written stays.
     stream.flush();
-    let answer = done?;
+    let (answer, gpu) = done?;
     let total = now() - stream.start;
     Ok(News::Written {
         request,
@@ -440,6 +441,7 @@ async fn write(
             first: stream.first.filter(|_| !beams).unwrap_or(total),
             total,
             memory: f64::from(memory()),
+            gpu,
         },
     })
 }

@@ -83,6 +83,14 @@ impl Model {
         }
     }
 
+    /// Bytes of buffers on the graphics processor.
+    pub(super) fn held(&self) -> f64 {
+        match self {
+            Self::Cpu(_) => 0.0,
+            Self::Gpu(chat) => chat.writer().lm().backend().counters().held as f64,
+        }
+    }
+
     /// Tokens that end an answer.
     pub(super) fn stops(&self) -> Vec<u32> {
         on!(self, chat => chat.writer().stops().to_vec())

@@ -9,6 +9,7 @@ mod need;
 mod net;
 mod opened;
 mod own;
+mod parts;
 mod remote;
 mod store;
 
@@ -175,9 +176,13 @@ impl Library {
                 fit: state.machine.fit(entry.need(), state.storage),
             }
         };
+        let flamingos = state.registry.iter().flat_map(|all| &all.flamingos);
         post(&Event::Library(Told {
             offers: state.entries.iter().map(offer).collect(),
             places: state.entries.iter().map(|e| e.place.clone()).collect(),
+            to_pack: flamingos
+                .map(|model| parts::to_pack(model, base, &state.machine, state.storage))
+                .collect(),
             storage: state.storage,
         }));
     }

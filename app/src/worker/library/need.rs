@@ -4,8 +4,7 @@
 use plume_core::Error;
 use plume_core::checkpoint::{Checkpoint, Stored};
 use plume_core::config::flamingo::FlamingoConfig;
-use plume_core::config::language::LmConfig;
-use plume_core::hub::{Plan, Published};
+use plume_core::hub::{InParts, Plan, Published};
 use plume_core::tasks::writer::WriterModel;
 
 use crate::worker::files::ModelFiles;
@@ -70,6 +69,19 @@ impl Need {
         }
     }
 
+    /// Of what a person makes of a model in parts: so many bytes, of which most are
+    /// of the type. The file lies on their disk; nothing has to be kept.
+    pub(super) fn packed(model: &InParts, dtype: &str, bytes: f64) -> Self {
+        let text = TOKENS as u64 * model.token_bytes;
+        Self {
+            gpu: bytes,
+            cpu: widened(dtype, bytes),
+            kept: (text + PICTURES as u64 * model.image_bytes) as f64,
+            picture: model.picture_bytes as f64,
+            ..Self::default()
+        }
+    }
+
     /// By the head of its files; nothing else of them is read.
     ///
     /// # Errors
@@ -79,7 +91,7 @@ impl Need {
         let need = Self::of_stored(&stored(&checkpoint));
         Ok(match config.model {
             WriterModel::Language(lm) => Self {
-                kept: TOKENS.min(lm.context) as f64 * bytes_per_token(&lm),
+                kept: TOKENS.min(lm.context) as f64 * lm.bytes_per_token() as f64,
                 ..need
             },
             WriterModel::Flamingo(config, _) => need.with_prompt(&config),
@@ -117,10 +129,10 @@ impl Need {
 
     /// With what the words and the pictures of a prompt keep.
     fn with_prompt(self, config: &FlamingoConfig) -> Self {
-        let tokens = TOKENS.min(config.lm.context) as f64;
-        let text = tokens * bytes_per_token(&config.lm);
+        let lm = &config.lm;
+        let text = TOKENS.min(lm.context) as f64 * lm.bytes_per_token() as f64;
         Self {
-            kept: text + PICTURES as f64 * bytes_per_image(config),
+            kept: text + PICTURES as f64 * config.bytes_per_image() as f64,
             picture: config.vision.picture_bytes() as f64,
             ..self
         }
@@ -130,19 +142,6 @@ impl Need {
 fn stored(checkpoint: &Checkpoint) -> Vec<Stored> {
     let file = checkpoint.file();
     file.names().filter_map(|name| file.stored(name)).collect()
-}
-
-/// As `Chat::bytes_per_token` has it of a model that is loaded.
-fn bytes_per_token(lm: &LmConfig) -> f64 {
-    let rows = if lm.smeared_keys { 3 } else { 2 };
-    (rows * lm.layers * lm.width * size_of::<f32>()) as f64
-}
-
-/// As `Chat::bytes_per_image`.
-fn bytes_per_image(config: &FlamingoConfig) -> f64 {
-    let xattn = &config.xattn;
-    let row = 2 * xattn.heads * xattn.head_dim * size_of::<f32>();
-    (2 * xattn.layers.len() * config.tokens_per_image() * row) as f64
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use plume_core::cpu::Candle;
 use plume_core::image::Rgb8;
 
 use super::super::print;
 use crate::model::ModelFiles;
 use crate::train::learner::Learner;
-use crate::train::trials::{Plan, curve};
+use crate::train::report::{curve, in_card, markdown};
+use crate::train::trials::{Plan, Report};
 use crate::world::{Sizes, Split, render};
 
 /// Measure a Flamingo on the world of drawings: naming made-up kinds by
@@ -33,6 +34,9 @@ pub(super) struct World {
     /// Write a plot of the shares against the number of examples here.
     #[arg(long, value_name = "X.svg")]
     plot: Option<PathBuf>,
+    /// Put the tables into this model card, of both kinds of combinations.
+    #[arg(long, value_name = "README.md", conflicts_with_all = ["seen", "json"])]
+    card: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -57,6 +61,24 @@ impl World {
         } else {
             Split::HeldOut
         };
+        let report = self.report(&learner, split)?;
+        if let Some(path) = &self.plot {
+            std::fs::write(path, curve(&report))?;
+        }
+        if let Some(path) = &self.card {
+            let seen = self.report(&learner, Split::Train)?;
+            let card = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            std::fs::write(path, in_card(&card, &report, &seen)?)?;
+            return Ok(());
+        }
+        if self.json {
+            return print(&serde_json::to_string(&report)?);
+        }
+        print(&markdown(&report))
+    }
+
+    fn report(&self, learner: &Learner, split: Split) -> Result<Report> {
         // Another seed than any training has.
         let seed = self.seed.wrapping_add(7_000_000);
         let gallery = learner.gallery(split, seed, PICTURES, None)?;
@@ -64,14 +86,7 @@ impl World {
         let likeness = |i: usize| embeddings[i].clone();
         let likeness: Option<&dyn Fn(usize) -> Vec<f32>> =
             (!embeddings.is_empty()).then_some(&likeness);
-        let report = Plan::whole(self.trials).report(&learner, &gallery, likeness)?;
-        if let Some(path) = &self.plot {
-            std::fs::write(path, curve(&report))?;
-        }
-        if self.json {
-            return print(&serde_json::to_string(&report)?);
-        }
-        print(&report.markdown())
+        Plan::whole(self.trials).report(learner, &gallery, likeness)
     }
 
     /// Those of all pictures, if there is a CLIP.

@@ -78,9 +78,15 @@ impl Search<'_> {
             }
         }
         cache.truncate(prompt.len());
-        if told && let Some(best) = beams.into_iter().next() {
-            let end = End::Told;
-            finished = vec![(best.score, Written { ids: best.ids, end })];
+        if told {
+            // What is unfinished counts like what is finished.
+            let so_far = beams.into_iter().map(|Beam { ids, score, .. }| {
+                let rated = self.rated(score, ids.len().max(1));
+                let end = End::Told;
+                (rated, Written { ids, end })
+            });
+            finished.extend(so_far);
+            finished.sort_by(|a, b| b.0.total_cmp(&a.0));
         }
         let Some((_, best)) = finished.into_iter().next() else {
             return Ok(Written {
@@ -89,9 +95,8 @@ impl Search<'_> {
             });
         };
         for &id in &best.ids {
-            if each(Some(id)).await.is_break() {
-                break;
-            }
+            // All of it is there already: there is nothing more to stop.
+            let _ = each(Some(id)).await;
         }
         Ok(best)
     }

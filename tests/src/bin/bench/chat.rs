@@ -41,7 +41,7 @@ struct Delays {
     writing: f64,
     /// Keys that were typed meanwhile.
     keys: usize,
-    /// From a key to what it does, half of them less.
+    /// From a key to the frame that shows it, half of them less.
     key_median: f64,
     /// The longest of them.
     key_longest: f64,
@@ -78,7 +78,7 @@ pub(super) async fn all(browser: &Browser, address: &str) -> Result<Vec<Report>>
 }
 
 /// Has the page note the longest time between two turns of its loop, and how
-/// long each key waited.
+/// long it was from each key to the frame that shows what it did.
 const PROBE: &str = "const channel = new MessageChannel();
     window.probe = { longest: 0, keys: [] };
     let last = performance.now();
@@ -89,10 +89,16 @@ const PROBE: &str = "const channel = new MessageChannel();
         setTimeout(() => channel.port2.postMessage(null), 1);
     };
     channel.port2.postMessage(null);
-    addEventListener('keydown', event => probe.keys.push(performance.now() - event.timeStamp), true);";
+    addEventListener('keydown', event =>
+        requestAnimationFrame(() => probe.keys.push(performance.now() - event.timeStamp)), true);";
+
+/// Fills the page with examples.
+const MANY: &str = "const copy = document.querySelector('.shot [aria-label^=\"Duplicate\"]');
+    for (let n = 4; n < 32; n++) copy.click();";
 
 /// The page's delays while a model writes a long answer as fast as it can:
-/// each word is a change to the page. The model is small, of random weights.
+/// each word is a change to the page, beside 32 examples. The model is small, of
+/// random weights.
 async fn delays(address: &str, device: &str) -> Result<Delays> {
     let model = chatting::reading("bench", 4096);
     // Of its own: the page keeps what was said in it.
@@ -100,12 +106,20 @@ async fn delays(address: &str, device: &str) -> Result<Delays> {
     chatting::open(browser, address, &model).await;
     browser.choose_device(device).await?;
     chatting::set(browser, "#most", "2000").await;
+    chatting::ready_made(browser, "Counting", 4).await;
     chatting::choose_task(browser, 4).await;
     let composer = thirtyfour::By::Id("composer");
     let composer = browser.driver.find(composer).await?;
     composer.send_keys("w1 w2").await?;
-    let planned = "return document.querySelector('#raw-prompt').textContent === 'w1 w2'";
-    browser.until(planned).await?;
+    let planned = |marks: usize| {
+        format!(
+            "const text = document.querySelector('#raw-prompt').textContent;
+             return text.includes('w1 w2') && text.split('<image>').length > {marks}"
+        )
+    };
+    browser.until(&planned(4)).await?;
+    browser.script(MANY, vec![]).await?;
+    browser.until(&planned(32)).await?;
     browser.script(PROBE, vec![]).await?;
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     let take = "const { longest, keys } = probe;
