@@ -59,6 +59,10 @@ const ABLATIONS: [Ablation; 16] = [
     row("next picture half of the time", "--p-next 0.5", None),
 ];
 
+/// What all rows have, the first as well: of the demo's four layers of resampler
+/// names are hardly learned within the steps that there are.
+const COMMON: &str = "--resampler-depth 2";
+
 /// How a choice did.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
@@ -137,7 +141,7 @@ impl Plan {
         let name = ablation.name.replace([' ', ':'], "-");
         let folder = self.work.join(name);
         let finished = folder.join("row.json");
-        let design = Design::typed(ablation.switches)?;
+        let design = Design::typed(&format!("{COMMON} {}", ablation.switches))?;
         let recipe = design.recipe(self.base.clone(), self.seed, self.steps)?;
         let recipe = recipe.with_as_many_batches().with_batches_of(0.5);
         if finished.exists() {
